@@ -23,7 +23,10 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import IO, Any, Literal, Protocol
 
-PROMPT_MIN, PROMPT_MAX = 3, 5000  # characters (Unicode code points, trimmed): seeds 000, 001, 002; assumed for the others
+PROMPT_MIN, PROMPT_MAX = (
+    3,
+    5000,
+)  # characters (Unicode code points, trimmed): seeds 000, 001, 002; assumed for the others
 REFERENCES_MAX = 8
 
 
@@ -166,7 +169,9 @@ class Provider(Protocol):
     name: str
     base_url: str  # the vendor's own address
     docs_url: str
-    options: Mapping[str, tuple[str, ...]]  # the adapter's own settings and their values, the default first; () for free text
+    options: Mapping[
+        str, tuple[str, ...]
+    ]  # the adapter's own settings and their values, the default first; () for free text
 
     def capabilities(self, account: Account) -> Capabilities:
         """What this account can say (an option may widen or narrow it)."""

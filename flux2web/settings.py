@@ -1,0 +1,349 @@
+"""All settings. The environment is read here and nowhere else.
+
+Units are in the names: _S seconds, _BYTES, _CREDITS. What is not asked for in the environment has a default that a small
+team can live with: SQLite, files and an in-memory broker, all under var/ (the embedded shape). With DATABASE_URL set the
+same code runs scaled out.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+import structlog
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+
+env = environ.Env()
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+DEBUG = env.bool("DEBUG", default=False)
+VAR_DIR = Path(env("VAR_DIR", default=str(BASE_DIR / "var"))).resolve()  # database, files, spool, secret: back this up
+VAR_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
+EMBEDDED = not env("DATABASE_URL", default="")  # one process, one machine
+
+
+def kept_secret(path: Path) -> str:
+    """The secret in `path`, made on first use and readable by its owner only."""
+    try:
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(fd, "w") as file:
+        secret = secrets.token_urlsafe(50)
+        file.write(secret)
+    return secret
+
+
+SECRET_KEY = env("SECRET_KEY", default="")
+if not SECRET_KEY:
+    if not (EMBEDDED or DEBUG):
+        raise ImproperlyConfigured("Set SECRET_KEY: several machines must share one secret.")
+    SECRET_KEY = kept_secret(VAR_DIR / "secret_key")
+# The newest first; older ones still decrypt provider keys that were stored under them.
+SECRET_KEYS: list[str] = env.list("SECRET_KEYS", default=[SECRET_KEY])
+
+# --- Where we are reached ------------------------------------------------------------------------------------------
+
+# Empty means: not told. `up` then serves on loopback and fills this in once it knows the port it got.
+PUBLIC_URL = env("PUBLIC_URL", default="").rstrip("/")
+_public = urlsplit(PUBLIC_URL)
+if PUBLIC_URL and (_public.scheme not in ("http", "https") or not _public.hostname or _public.path):
+    raise ImproperlyConfigured(f"PUBLIC_URL must look like https://studio.example.com, not {PUBLIC_URL!r}.")
+HTTPS = _public.scheme == "https"
+LOOPBACK_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[]) or (
+    [_public.hostname, *LOOPBACK_HOSTS] if _public.hostname else LOOPBACK_HOSTS
+)
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = ("__Host-session", "__Host-csrf") if HTTPS else ("session", "csrf")
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+# Our server speaks plain http; where PUBLIC_URL says https, the proxy in front must set (and strip) this header.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^health/"]
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "blob:"],  # blob: the thumbnail of a file just dropped, before it is uploaded
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+        "object-src": [NONE],
+    }
+}
+PERMISSIONS_POLICY = dict.fromkeys(
+    ("accelerometer", "camera", "display-capture", "geolocation", "gyroscope", "microphone", "payment", "usb"), []
+)
+
+# --- The application ---------------------------------------------------------------------------------------------
+
+ROOT_URLCONF = "flux2web.urls"
+AUTH_USER_MODEL = "flux2web.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = [
+    "flux2web.apps.Flux2WebConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "csp",
+    "django_htmx",
+    "django_structlog",
+    "django_dramatiq",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django_permissions_policy.PermissionsPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "flux2web.views.context.site",
+            ],
+        },
+    }
+]
+LANGUAGE_CODE = "en"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+# --- Database ----------------------------------------------------------------------------------------------------
+
+if EMBEDDED:
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": VAR_DIR / "flux2web.sqlite3",
+            "CONN_MAX_AGE": None,
+            # IMMEDIATE: in the deferred default up to 198 of 200 concurrent writers were refused as "locked" (measured).
+            # FULL: a hold that was answered for must survive the power cut.
+            "OPTIONS": {
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 20,
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+            },
+        }
+    }
+else:
+    DATABASES = {"default": {**env.db("DATABASE_URL"), "CONN_MAX_AGE": 300, "CONN_HEALTH_CHECKS": True}}
+
+# --- Queue, live events, cache -----------------------------------------------------------------------------------
+
+BROKER_URL = env("BROKER_URL", default="")
+REDIS_URL = env("REDIS_URL", default="")
+if not EMBEDDED and not (BROKER_URL and REDIS_URL):
+    raise ImproperlyConfigured("With DATABASE_URL set, set BROKER_URL and REDIS_URL too: processes need a common bus.")
+
+
+def broker(url: str) -> dict:
+    """Which broker carries the hints. heartbeat and maintenance: with Dramatiq's defaults a killed worker's message
+    came back after up to 1,267 s (measured); the row's due_at heals it anyway, this only makes it quicker."""
+    if url.startswith(("redis://", "rediss://", "unix://")):
+        options = {"url": url, "heartbeat_timeout": 15_000, "maintenance_chance": 100_000}
+        return {"BROKER": "dramatiq.brokers.redis.RedisBroker", "OPTIONS": options}
+    if url.startswith(("amqp://", "amqps://")):
+        return {"BROKER": "dramatiq.brokers.rabbitmq.RabbitmqBroker", "OPTIONS": {"url": url}}
+    if url:
+        raise ImproperlyConfigured(f"BROKER_URL must begin with redis:// or amqp://, not {url.split(':')[0]!r}.")
+    return {"BROKER": "flux2web.brokers.EmbeddedBroker", "OPTIONS": {}}
+
+
+DRAMATIQ_BROKER = broker(BROKER_URL) | {
+    # No Retries, no Results: rows retry, messages don't, and rows hold the results.
+    "MIDDLEWARE": [
+        "dramatiq.middleware.TimeLimit",
+        "dramatiq.middleware.ShutdownNotifications",
+        "django_dramatiq.middleware.DbConnectionsMiddleware",
+        "flux2web.brokers.LogContext",
+    ],
+}
+DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]
+# Worker threads by queue in the embedded shape; each queue has its own, so that a hung provider starves nothing.
+WORKER_THREADS = {"submit": 8, "check": 8, "save": 4}
+
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+    if REDIS_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+}
+
+# --- Files -------------------------------------------------------------------------------------------------------
+
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+MEDIA_ROOT = VAR_DIR / "media"
+SPOOL_DIR = VAR_DIR / "spool"  # fetched results, until they are stored
+S3_BUCKET = env("S3_BUCKET", default="")
+STORAGES = {
+    "default": {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": S3_BUCKET,
+            "endpoint_url": env("S3_ENDPOINT_URL", default=None),
+            "region_name": env("S3_REGION", default=None),
+            "access_key": env("S3_ACCESS_KEY_ID", default=None),
+            "secret_key": env("S3_SECRET_ACCESS_KEY", default=None),
+            "addressing_style": "path",
+            "signature_version": "s3v4",
+            "default_acl": None,
+            "file_overwrite": True,  # names carry the content's hash: the same name is the same picture
+            "querystring_expire": 12 * 3600,
+        },
+    }
+    if S3_BUCKET
+    else {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": MEDIA_ROOT}},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+FILE_UPLOAD_TEMP_DIR = None
+UPLOAD_MAX_BYTES = 10 * 2**20  # one reference: the smallest limit among the five providers (seeds 000, 001)
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 2**20
+BODY_MAX_BYTES = 8 * UPLOAD_MAX_BYTES + DATA_UPLOAD_MAX_MEMORY_SIZE  # a form with eight files
+BODY_MAX_S = 120  # a body must have arrived whole by then
+CALLBACK_MAX_BYTES = 64 * 1024
+HOSTED_OPEN_S = 6 * 3600  # a hosted reference stays open this long after the last task that used it ended
+
+# --- Signing in --------------------------------------------------------------------------------------------------
+
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "home"
+ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+ACCOUNT_ADAPTER = "flux2web.views.accounts.Adapter"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = "none"  # accounts are made by invitation; no mail server is needed for anything
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_EMAIL_SUBJECT_PREFIX = "flux2web: "
+ALLAUTH_TRUSTED_PROXY_COUNT = 1 if HTTPS else 0
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_ISSUER = "flux2web"
+vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = f"flux2web@{_public.hostname or 'localhost'}"
+
+# --- The life of a task ------------------------------------------------------------------------------------------
+
+CREATE_TIMEOUT_S = 60  # the whole create call
+LOOK_TIMEOUT_S = 15
+FETCH_TIMEOUT_S = 60
+SUBMIT_LEASE_S = CREATE_TIMEOUT_S + 30  # after this an unanswered create is uncertain
+LOOK_LEASE_S = 30  # a claimed look that died is due again after this
+SAVE_LEASE_S = FETCH_TIMEOUT_S + 30
+QUEUED_LIMIT_S = 15 * 60  # while no account may take the task; waiting for a turn does not count
+RUNNING_LIMIT_S = 2 * 3600
+SAVING_LIMIT_S = 3600
+UNCERTAIN_LIMIT_S, UNCERTAIN_LOOKS = 30 * 60, 20
+# A limit counts time in which we were looking: a longer gap between two looks counts as this much.
+GAP_MAX_S = 90
+RING_BURST_S = (0, 1, 2, 4)  # looks after a callback while the provider still says "running"
+RING_MIN_S = 3  # otherwise a ringing callback makes us look this often at most
+BACKOFF_S = (2, 5, 15, 30, 60)  # after the n-th failed look or fetch in a row
+SLOW_AFTER_S = 180  # the card then says "slower than usual"
+STRIKES_MAX = 3  # unreadable results in a row before a task is given up
+CREATE_GRACE_S = 3  # creates in flight when we stop get this long
+CLOCK_TICK_S = 1.0
+CLOCK_RESEND_S = 30  # the clock does not send the same task again within this time
+CRASH_AT = env("CRASH_AT", default="")  # tests only: "CP4:2" kills this process at the second pass of that point
+
+# --- Money and providers -----------------------------------------------------------------------------------------
+
+CREDIT_USD = Decimal("0.0025")
+FIRST_TEAM_CREDITS = 1000
+PROVIDER_SEEDS = {
+    slug: (env(f"{slug.upper()}_API_KEY", default=""), env(f"{slug.upper()}_URL", default=""))
+    for slug in ("revid", "apikley", "apixo", "flux2api", "vtrix")
+}
+SANDBOX: bool | None = env.bool(
+    "SANDBOX", default=None
+)  # None: on while there is no real account and we are on loopback
+SANDBOX_S = (env.float("SANDBOX_MIN_S", default=2.0), env.float("SANDBOX_MAX_S", default=6.0))
+
+# --- Logs --------------------------------------------------------------------------------------------------------
+
+DJANGO_STRUCTLOG_USER_ID_FIELD = "pk"
+_shared_processors = [
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.TimeStamper(fmt="iso"),
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+]
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "foreign_pre_chain": _shared_processors,
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+            ],
+        }
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env("LOG_LEVEL", default="WARNING")},
+    "loggers": {"flux2web": {"level": env("LOG_LEVEL", default="INFO")}},
+}
+structlog.configure(
+    processors=[
+        *_shared_processors,
+        structlog.processors.StackInfoRenderer(),
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=True,
+)

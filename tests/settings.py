@@ -1,0 +1,17 @@
+"""Settings of the test suite: the product's own, with a throw-away var/ and quick limits."""
+
+import os
+import tempfile
+
+os.environ.setdefault("VAR_DIR", tempfile.mkdtemp(prefix="flux2web-tests-"))
+os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "x" * 40)
+
+from flux2web.settings import *  # noqa: E402, F403
+from flux2web.settings import DATABASES, STORAGES, VAR_DIR  # noqa: E402
+
+STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # argon2 is slow on purpose
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+if "sqlite3" in DATABASES["default"]["ENGINE"]:
+    # A file, not memory: threads of one test must see the same rows through connections of their own.
+    DATABASES["default"]["TEST"] = {"NAME": VAR_DIR / "test.sqlite3"}
