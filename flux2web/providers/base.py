@@ -1,16 +1,17 @@
 """What every provider is asked, and what it answers. Plain values in, plain values out: no row, no request, no queue.
 
-An adapter is one file that speaks one reseller's language. It gets a `Request` (what to draw) and an `Account` (with whose
-key, at which address) and returns `Accepted` or `Report`, or raises `ProviderError`. Nothing of a vendor's spelling leaves
-its file. All facts about the vendors come from their public pages, read 2026-11; nothing was tried against a live key.
+An adapter is one file that speaks one reseller's language. It gets a `Request` (what to draw) and an `Account` (with
+whose key, at which address) and returns `Accepted` or `Report`, or raises `ProviderError`. Nothing of a vendor's spelling
+leaves its file. All facts about the vendors come from their public pages, read 2026-11; nothing was tried against a live
+key.
 
 The rules that keep money right:
 
-* A create is never repeated here. None of the five documents an idempotency key, so whether a create may be sent again is
-  decided by `ProviderError.sent` alone: "no" means the request surely did not reach the vendor or was refused by a readable
-  answer, "yes" that a readable answer says it was taken and failed, "unknown" that nobody can tell.
-* Both the HTTP status and the body's own `code` are read; the worse one wins, except that an answer which carries a usable
-  task id is an acceptance whatever else it says.
+* A create is never repeated here. None of the five documents an idempotency key, so whether a create may be sent again
+  is decided by `ProviderError.sent` alone: "no" means the request surely did not reach the vendor or was refused by a
+  readable answer, "yes" that a readable answer says it was taken and failed, "unknown" that nobody can tell.
+* Both the HTTP status and the body's own `code` are read; the one that says no wins, the body's where both do. Yet an
+  answer which carries a usable task id is an acceptance whatever else it says.
 * A state word that nobody knows means "still running".
 * A callback body is never believed. `parse_callback` reads the upstream id out of it and nothing else.
 """
@@ -23,10 +24,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import IO, Any, Literal, Protocol
 
-PROMPT_MIN, PROMPT_MAX = (
-    3,
-    5000,
-)  # characters (Unicode code points, trimmed): seeds 000, 001, 002; assumed for the others
+# Characters (Unicode code points, trimmed): seeds 000, 001, 002; assumed for the others.
+PROMPT_MIN, PROMPT_MAX = 3, 5000
 REFERENCES_MAX = 8
 
 
@@ -63,7 +62,7 @@ class ProviderError(Exception):
 
 @dataclass(frozen=True)
 class Reference:
-    """One input picture: `url` where the provider can fetch it (None where nobody outside can), `open` for its bytes."""
+    """One input picture: `url` where the provider can fetch it, None where nobody outside can; `open` for its bytes."""
 
     url: str | None
     open: Callable[[], IO[bytes]]
@@ -169,9 +168,7 @@ class Provider(Protocol):
     name: str
     base_url: str  # the vendor's own address
     docs_url: str
-    options: Mapping[
-        str, tuple[str, ...]
-    ]  # the adapter's own settings and their values, the default first; () for free text
+    options: Mapping[str, tuple[str, ...]]  # the adapter's own settings, default first; a single value: free text
 
     def capabilities(self, account: Account) -> Capabilities:
         """What this account can say (an option may widen or narrow it)."""
