@@ -87,9 +87,17 @@ CONTENT_SECURITY_POLICY = {
         "object-src": [NONE],
     }
 }
-PERMISSIONS_POLICY = dict.fromkeys(
-    ("accelerometer", "camera", "display-capture", "geolocation", "gyroscope", "microphone", "payment", "usb"), []
-)
+_unused_powers = [
+    "accelerometer",
+    "camera",
+    "display-capture",
+    "geolocation",
+    "gyroscope",
+    "microphone",
+    "payment",
+    "usb",
+]
+PERMISSIONS_POLICY: dict[str, list[str]] = {power: [] for power in _unused_powers}
 
 # --- The application ---------------------------------------------------------------------------------------------
 
@@ -287,8 +295,9 @@ SAVING_LIMIT_S = 3600
 UNCERTAIN_LIMIT_S, UNCERTAIN_LOOKS = 30 * 60, 20
 # A limit counts time in which we were looking: a longer gap between two looks counts as this much.
 GAP_MAX_S = 90
-RING_BURST_S = (0, 1, 2, 4)  # looks after a callback while the provider still says "running"
+RING_BURST_S = (1, 2, 4)  # waits between looks after a ring (which is itself a look) that finds it still running
 RING_MIN_S = 3  # otherwise a ringing callback makes us look this often at most
+LOOK_SCALE = 1.0  # multiplies every polling wait; tests make it small
 BACKOFF_S = (2, 5, 15, 30, 60)  # after the n-th failed look or fetch in a row
 SLOW_AFTER_S = 180  # the card then says "slower than usual"
 STRIKES_MAX = 3  # unreadable results in a row before a task is given up

@@ -1,0 +1,74 @@
+"""The loop that finds rows whose time has come. Any number of clocks may run: a look is claimed by one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections
+from django.db.models import Q
+from django.utils import timezone
+
+from . import actors, faults
+from .models import Heartbeat, Task
+
+log = structlog.get_logger(__name__)
+PAGE = 500
+BEAT_S = 10
+
+
+class Clock:
+    """Ticks until stopped; remembers what it sent lately, so that a full queue is not filled again each second."""
+
+    def __init__(self) -> None:
+        self._sent_at: dict[int, float] = {}
+        self._beat_at = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                close_old_connections()
+                self.tick()
+            except DatabaseError as error:
+                log.error("clock missed a tick", error=repr(error))
+            stop.wait(settings.CLOCK_TICK_S)
+
+    def tick(self) -> int:
+        """Send everything that is due and was not sent lately. Returns how many."""
+        sent = 0
+        self._forget()
+        for task_id, state, due_at in due(timezone.now()):
+            if task_id not in self._sent_at:
+                self._sent_at[task_id] = time.monotonic()
+                actors.send_due(state, task_id, due_at)
+                sent += 1
+        self._beat()
+        return sent
+
+    def _forget(self) -> None:
+        limit = time.monotonic() - settings.CLOCK_RESEND_S
+        self._sent_at = {task_id: at for task_id, at in self._sent_at.items() if at > limit}
+
+    def _beat(self) -> None:
+        if time.monotonic() - self._beat_at >= BEAT_S:
+            self._beat_at = time.monotonic()
+            Heartbeat.objects.update_or_create(name="clock", defaults={"at": timezone.now()})
+
+
+def due(now: datetime) -> Iterator[tuple[int, str, datetime]]:
+    """(task id, state, due_at) of every due row, page by page by keyset: rows that stay due never hide the others."""
+    after: tuple[datetime, int] | None = None
+    while True:
+        rows = Task.objects.due(now).order_by("due_at", "pk")
+        if after:
+            rows = rows.filter(Q(due_at__gt=after[0]) | Q(due_at=after[0], pk__gt=after[1]))
+        page = list(rows.values_list("pk", "state", "due_at")[:PAGE])
+        faults.point("CP13")
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = (page[-1][2], page[-1][0])
