@@ -1,0 +1,176 @@
+"""Our accounts with the providers: seed, set, test, pause, and what an adapter gets of them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from django.conf import settings
+from django.db.models import F
+from django.utils import timezone
+
+from . import providers
+from .models import ProviderAccount, ProviderKey, write
+from .providers.base import Account, Capabilities, Kind, ProviderError
+
+log = structlog.get_logger(__name__)
+SANDBOX_KEY = "sandbox"
+# Seconds an account rests after a refusal of this kind: the first time, doubling with each in a row. 300 is the most
+# (Retry-After is honoured within 1..300 as well).
+PAUSE_S = {Kind.AUTH: 300, Kind.BALANCE: 300, Kind.RATE: 10, Kind.MAINTENANCE: 30, Kind.PROVIDER: 5}
+PAUSE_MAX_S = 300
+
+
+def plain(account: ProviderAccount, key_version: int | None = None) -> Account:
+    """What an adapter gets: no row. `key_version` None is the newest key; one that is gone falls back to the newest."""
+    key = account.keys.filter(version=key_version).first() if key_version else None
+    key = key or account.key
+    return Account(key=key.secret if key else "", base_url=account.base_url, options=account.options)
+
+
+def capabilities(account: ProviderAccount) -> Capabilities:
+    return providers.get(account.provider).capabilities(Account("", account.base_url, account.options))
+
+
+def usable() -> list[ProviderAccount]:
+    """Accounts that new tasks may be sent to: switched on, with a key; sandbox ones while the sandbox is on."""
+    rows = ProviderAccount.objects.switched_on().filter(keys__isnull=False).distinct()
+    return list(rows if sandbox_on() else rows.filter(sandbox=False))
+
+
+def sandbox_on() -> bool:
+    """Whether pretend providers take new tasks: as set, else until the first real account and on loopback only."""
+    if settings.SANDBOX is not None:
+        return settings.SANDBOX
+    return is_loopback(settings.PUBLIC_URL) and not ProviderAccount.objects.real().exists()
+
+
+def is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def is_public(url: str) -> bool:
+    """Whether a provider out there could reach this address: https, and no private or loopback host."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme != "https" or "." not in host or host.endswith((".local", ".internal", ".localhost")):
+        return False
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return True
+
+
+def reaches_us(account: ProviderAccount) -> bool:
+    """Whether this provider can call back and fetch hosted references."""
+    if is_public(settings.PUBLIC_URL):
+        return True
+    return bool(settings.PUBLIC_URL) and is_loopback(account.base_url)
+
+
+def own_origin(account: ProviderAccount) -> str:
+    """The account's own scheme, host and port: results may come from there even on loopback."""
+    parts = urlsplit(account.base_url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+# --- Setting them up -----------------------------------------------------------------------------------------------
+
+
+def set_account(
+    provider: str,
+    *,
+    key: str | None = None,
+    base_url: str | None = None,
+    enabled: bool | None = None,
+    options: Mapping[str, Any] | None = None,
+    rate: tuple[int, float] | None = None,
+    concurrent: int | None = None,
+) -> ProviderAccount:
+    """Make or change the real account. None leaves a field as it is; a new key becomes a new version; a pause ends."""
+    with write():
+        account = ProviderAccount.objects.filter(provider=provider, sandbox=False).first() or _new(provider)
+        account.base_url = (base_url or account.base_url).rstrip("/")
+        account.enabled = account.enabled if enabled is None else enabled
+        account.options = dict(account.options if options is None else options)
+        if rate:
+            account.rate_count, account.rate_s = rate
+        account.concurrent = concurrent or account.concurrent
+        account.paused_until, account.pause_kind, account.pause_reason, account.failures = None, "", "", 0
+        account.save()
+        if key:
+            _add_key(account, key)
+    return account
+
+
+def _new(provider: str, *, sandbox: bool = False, base_url: str = "") -> ProviderAccount:
+    adapter = providers.get(provider)
+    account = ProviderAccount(provider=provider, sandbox=sandbox, base_url=base_url or adapter.base_url)
+    throttle = capabilities(account).throttle
+    account.rate_count, account.rate_s, account.concurrent = throttle.count, throttle.per_s, throttle.concurrent
+    return account
+
+
+def _add_key(account: ProviderAccount, secret: str) -> None:
+    newest = account.key
+    if newest is None or newest.secret != secret:
+        ProviderKey.objects.create(account=account, version=newest.version + 1 if newest else 1, secret=secret)
+
+
+def seed_from_environment() -> None:
+    """Accounts named in the environment that do not exist yet. What an admin has set since is never overwritten."""
+    for slug, (key, url) in settings.PROVIDER_SEEDS.items():
+        if key and not ProviderAccount.objects.real().filter(provider=slug).exists():
+            set_account(slug, key=key, base_url=url or None)
+            log.info("account seeded from the environment", provider=slug)
+
+
+def seed_sandbox(origin: str) -> None:
+    """The five pretend accounts, at the address we are really bound to."""
+    for slug in providers.ALL:
+        base_url = f"{origin}/sandbox/{slug}"
+        account = ProviderAccount.objects.filter(provider=slug, sandbox=True).first()
+        if account is None:
+            account = _new(slug, sandbox=True, base_url=base_url)
+            account.rate_count, account.rate_s, account.concurrent = 100, 1.0, None
+        account.base_url = base_url
+        account.save()
+        _add_key(account, SANDBOX_KEY)
+
+
+def check_account(account: ProviderAccount) -> tuple[bool, str]:
+    """Try the key by asking for the balance, where there is a call for it."""
+    try:
+        balance = providers.get(account.provider).balance(plain(account))
+    except ProviderError as error:
+        return False, error.message
+    if balance is None:
+        return True, "This provider has no call that tries a key for nothing. The first task will tell."
+    return True, f"The key works. Balance there: {balance}."
+
+
+# --- Pausing -------------------------------------------------------------------------------------------------------
+
+
+def pause(account: ProviderAccount, kind: Kind, reason: str, retry_after_s: float | None = None) -> datetime:
+    """No creates for a while: the provider's own wish, else by kind, doubling with each failure in a row."""
+    fresh = ProviderAccount.objects.get(pk=account.pk)
+    wait_s = retry_after_s or PAUSE_S.get(kind, PAUSE_S[Kind.PROVIDER]) * 2 ** min(fresh.failures, 6)
+    until = timezone.now() + timedelta(seconds=max(1, min(wait_s, PAUSE_MAX_S)))
+    ProviderAccount.objects.filter(pk=account.pk).update(
+        paused_until=until, pause_kind=kind, pause_reason=reason[:300], failures=F("failures") + 1
+    )
+    log.warning("account paused", provider=account.provider, kind=str(kind), until=until.isoformat(), reason=reason)
+    return until
+
+
+def worked(account: ProviderAccount) -> None:
+    """A create was accepted: the account is well again."""
+    ProviderAccount.objects.filter(pk=account.pk).exclude(failures=0, paused_until=None).update(
+        failures=0, paused_until=None, pause_kind="", pause_reason=""
+    )

@@ -1,0 +1,168 @@
+"""Which provider takes this: able, priced, healthy, cheapest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils import timezone
+
+from . import accounts, pricing, providers
+from .models import ProviderAccount, Task
+from .orders import Order, Quote, Refusal
+from .pricing import PictureQuote
+from .providers.base import Capabilities
+
+__all__ = ["Candidate", "Offer", "Order", "Quote", "Refusal", "candidates", "choose", "offers", "quote"]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An account as the form shows it."""
+
+    slug: str
+    name: str
+    capabilities: Capabilities
+    sandbox: bool
+    ready: bool
+    note: str
+    callback: bool
+    reachable_references: bool
+
+    @property
+    def usual_s(self) -> float:
+        return self.capabilities.usual_s
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An account that can take an order, and what one picture costs there."""
+
+    account: ProviderAccount
+    price: PictureQuote
+    paused: bool
+
+    @property
+    def name(self) -> str:
+        return providers.get(self.account.provider).name
+
+
+def offers() -> list[Offer]:
+    """Every account that new tasks may be sent to, in the providers' order."""
+    now = timezone.now()
+    return [_offer(account, now) for account in accounts.usable()]
+
+
+def _offer(account: ProviderAccount, now: datetime) -> Offer:
+    able, reachable = accounts.capabilities(account), accounts.reaches_us(account)
+    paused = account.is_paused(now)
+    return Offer(
+        slug=account.provider,
+        name=providers.get(account.provider).name,
+        capabilities=able,
+        sandbox=account.sandbox,
+        ready=not paused,
+        note=f"Paused until {account.paused_until:%H:%M} UTC: {account.pause_reason}" if paused else "",
+        callback=able.callback and reachable,
+        reachable_references=able.takes_uploads or reachable,
+    )
+
+
+def candidates(order: Order) -> list[Candidate]:
+    """The accounts that can take this order, the ready ones first, then the cheapest."""
+    now, prices = timezone.now(), pricing.quote_all(order.family, order.resolution, len(order.references))
+    able = [
+        Candidate(account, prices[account.provider], account.is_paused(now))
+        for account in accounts.usable()
+        if account.provider in prices and order.provider in ("", account.provider) and not problem(order, account)
+    ]
+    return sorted(able, key=lambda candidate: (candidate.paused, candidate.price.credits, candidate.account.pk))
+
+
+def problem(order: Order, account: ProviderAccount) -> tuple[str, str] | None:
+    """What of this order the account cannot say: (form field, sentence), or None."""
+    able, name = accounts.capabilities(account), providers.get(account.provider).name
+    if order.family not in able.families:
+        return "family", f"{name} does not offer {order.family}. Choose another provider or family."
+    if order.mode not in able.modes:
+        return "references", f"{name} cannot work from {'references' if order.references else 'text alone'}."
+    if len(order.references) > able.max_references:
+        return "references", f"{name} takes at most {able.max_references} references."
+    if order.resolution not in able.resolutions:
+        return "resolution", f"{name} has no {order.resolution}."
+    return (
+        _shape_problem(order, able, name) or _extras_problem(order, able, name) or _reach_problem(order, account, name)
+    )
+
+
+def _shape_problem(order: Order, able: Capabilities, name: str) -> tuple[str, str] | None:
+    if order.aspect_ratio == "auto":
+        if not order.references:
+            return "aspect_ratio", "Automatic shape follows image 1: add a reference, or choose a shape."
+        return (
+            None if able.auto_ratio else ("aspect_ratio", f"{name} cannot follow the shape of image 1. Choose a shape.")
+        )
+    if order.aspect_ratio not in able.aspect_ratios:
+        return "aspect_ratio", f"{name} cannot make {order.aspect_ratio}. Choose {', '.join(able.aspect_ratios)}."
+    return None
+
+
+def _extras_problem(order: Order, able: Capabilities, name: str) -> tuple[str, str] | None:
+    for extra in sorted(order.extras - able.extras):
+        return extra, f"{name} has no setting for {extra.replace('_', ' ')}. Clear it, or choose another provider."
+    return None
+
+
+def _reach_problem(order: Order, account: ProviderAccount, name: str) -> tuple[str, str] | None:
+    if not order.references or accounts.capabilities(account).takes_uploads or accounts.reaches_us(account):
+        return None
+    return (
+        "references",
+        f"{name} fetches references from this site, which it cannot reach: PUBLIC_URL is not a public address.",
+    )
+
+
+def quote(order: Order) -> Quote | Refusal:
+    """The price of this order, before sending."""
+    able = candidates(order)
+    if not able:
+        return _why_not(order)
+    best, *rest = able
+    return Quote(
+        provider=best.account.provider,
+        name=best.name,
+        each=best.price.credits,
+        count=order.count,
+        assumed=best.price.assumed,
+        usd=best.price.usd,
+        others=tuple((other.name, other.price.credits) for other in rest),
+    )
+
+
+def _why_not(order: Order) -> Refusal:
+    """The reason that is nearest to a working order."""
+    rows = [account for account in accounts.usable() if order.provider in ("", account.provider)]
+    if not rows and order.provider:
+        return Refusal("provider", "provider", "This provider is not available here. Choose another.")
+    if not rows:
+        return Refusal("provider", "", "No provider is set up yet. A site admin can add one in the console.")
+    problems = [found for account in rows if (found := problem(order, account))]
+    if not problems:
+        return Refusal(
+            "provider", "provider", "No price is known for this, so it cannot be sent. A site admin can set one."
+        )
+    field, message = problems[0]
+    if not order.provider and field != "aspect_ratio":
+        message = f"No provider here can do all of this at once. {message}"
+    return Refusal("input", field, message)
+
+
+def choose(task: Task, order: Order, *, refused_by: Iterable[int]) -> Candidate | None:
+    """Who takes a waiting task now: able, not paused, not one that refused it, and no dearer than its hold."""
+    for candidate in candidates(order):
+        if candidate.paused or candidate.account.pk in refused_by:
+            continue
+        if candidate.price.credits <= task.price_credits:
+            return candidate
+    return None
