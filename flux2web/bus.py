@@ -1,0 +1,95 @@
+"""Hints to whoever listens: "something changed, look". Published after commit; in process, or over Redis between machines.
+
+A hint may be lost; pages catch up by asking. So a bus that is down is logged and never fails what was committed.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+
+import redis
+import structlog
+from django.conf import settings
+from django.db import transaction
+
+log = structlog.get_logger(__name__)
+CHANNEL = "flux2web"
+RECONNECT_S = 1.0
+
+
+@dataclass(frozen=True)
+class Hint:
+    """kind: "task" (its card changed), "balance", "access" (memberships changed), "resync" (hints may have been lost)."""
+
+    kind: str
+    team_id: int = 0
+    task_id: int = 0
+
+
+Listener = Callable[[Hint], None]
+_listeners: list[Listener] = []
+
+
+def publish_task(team_id: int, task_id: int) -> None:
+    _after_commit(Hint("task", team_id, task_id))
+
+
+def publish_balance(team_id: int) -> None:
+    _after_commit(Hint("balance", team_id))
+
+
+def publish_access_changed(team_id: int) -> None:
+    _after_commit(Hint("access", team_id))
+
+
+def subscribe(listener: Listener) -> Callable[[], None]:
+    """Call `listener` with each hint, from any thread; it must be quick. Returns how to stop."""
+    _listeners.append(listener)
+    return partial(_listeners.remove, listener)
+
+
+def deliver(hint: Hint) -> None:
+    for listener in list(_listeners):
+        listener(hint)
+
+
+def _after_commit(hint: Hint) -> None:
+    transaction.on_commit(partial(_send, hint), robust=True)
+
+
+def _send(hint: Hint) -> None:
+    if not settings.REDIS_URL:
+        return deliver(hint)
+    try:
+        _client().publish(CHANNEL, json.dumps(asdict(hint)))
+    except redis.RedisError as error:
+        log.warning("bus is down, pages catch up by asking", error=str(error))
+
+
+@cache
+def _client() -> redis.Redis:
+    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
+
+
+def listen(stop: threading.Event) -> None:
+    """Deliver what other processes publish, until `stop`; after a lost connection every listener is told to resync."""
+    while not stop.is_set():
+        try:
+            _listen_once(stop)
+        except redis.RedisError as error:
+            log.warning("bus lost, reconnecting", error=str(error))
+            stop.wait(RECONNECT_S)
+
+
+def _listen_once(stop: threading.Event) -> None:
+    with redis.Redis.from_url(settings.REDIS_URL, health_check_interval=10).pubsub() as channel:
+        channel.subscribe(CHANNEL)
+        deliver(Hint("resync"))
+        while not stop.is_set():
+            message = channel.get_message(ignore_subscribe_messages=True, timeout=0.5)
+            if message:
+                deliver(Hint(**json.loads(message["data"])))

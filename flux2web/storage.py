@@ -1,0 +1,194 @@
+"""Safe bytes to and from storage: references in, results in, and the addresses at which references are open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+
+from django.conf import settings
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db.models import Q
+from django.http import FileResponse, HttpResponse, HttpResponseRedirect
+from django.utils import timezone
+
+from . import faults, http, imaging
+from .models import Hosting, Reference, Result, Task, Team, User
+from .models.base import new_token
+
+EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
+
+
+class StorageDown(Exception):
+    """Our own disk or bucket does not take or give a file now. Nobody's fault but ours: wait, and count no time."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A result's three files in storage, and what is known of the original."""
+
+    picture: imaging.Picture
+    key: str
+    key_640: str
+    key_320: str
+
+
+# --- References ------------------------------------------------------------------------------------------------------
+
+
+def save_reference(team: Team, user: User, file: IO[bytes], name: str) -> Reference:
+    """Keep an upload as our own re-encoded picture. Raises imaging.BadImage with a message for people."""
+    source = file.read(settings.UPLOAD_MAX_BYTES + 1)
+    picture, thumbs = imaging.save_upload(source)
+    folder = f"references/{team.pk}"
+    key, thumb_key = _put(folder, picture), _put(folder, thumbs[320], "-320")
+    faults.point("CP16")
+    return Reference.objects.create(
+        team=team,
+        user=user,
+        name=name,
+        key=key,
+        thumb_key=thumb_key,
+        mime=picture.mime,
+        sha256=picture.sha256,
+        size_bytes=len(picture.data),
+        width_px=picture.width_px,
+        height_px=picture.height_px,
+    )
+
+
+def mint_hostings(task: Task, references: Iterable[Reference]) -> None:
+    """A fresh address for each reference of a task, open while the task lives."""
+    Hosting.objects.bulk_create(
+        [Hosting(token=new_token(), task=task, reference=reference) for reference in set(references)]
+    )
+
+
+def close_hostings(task: Task) -> None:
+    """The task has ended: its addresses close some hours from now."""
+    Hosting.objects.filter(task=task).update(closes_at=timezone.now() + timedelta(seconds=settings.HOSTED_OPEN_S))
+
+
+def hosting_path(hosting: Hosting) -> str:
+    return f"/i/{hosting.token}.{EXTENSIONS[hosting.reference.mime]}"
+
+
+def open_hosting(name: str) -> Hosting | None:
+    """The hosting that this file name opens, if it is still open."""
+    token, _, extension = name.rpartition(".")
+    still_open = Q(closes_at=None) | Q(closes_at__gt=timezone.now())
+    hosting = Hosting.objects.select_related("reference").filter(still_open, token=token).first()
+    return hosting if hosting and extension == EXTENSIONS[hosting.reference.mime] else None
+
+
+# --- Results -----------------------------------------------------------------------------------------------------------
+
+
+def fetch_result(task: Task, url: str, own_origin: str) -> bytes:
+    """The provider's bytes, spooled on our disk before anything else is done with them. Raises http.FetchFailed."""
+    spooled = _spool(task)
+    if spooled.exists():
+        return spooled.read_bytes()
+    data = http.fetch(url, own_origin=own_origin, total_s=settings.FETCH_TIMEOUT_S)
+    _write_atomically(spooled, data)
+    return data
+
+
+def is_spooled(task: Task) -> bool:
+    return _spool(task).exists()
+
+
+def forget_spooled(task: Task) -> None:
+    _spool(task).unlink(missing_ok=True)
+
+
+def store_result(task: Task, data: bytes) -> Stored:
+    """Decode strictly, thumbnail, store. Raises imaging.BadImage or StorageDown. Safe to repeat: names are by content."""
+    picture, thumbs = imaging.save_result(data)
+    folder = f"results/{task.team_id}/{task.pk}"
+    stored = Stored(
+        picture, _put(folder, picture), _put(folder, thumbs[640], "-640"), _put(folder, thumbs[320], "-320")
+    )
+    faults.point("CP9")
+    return stored
+
+
+def result_row(task: Task, stored: Stored) -> Result:
+    picture = stored.picture
+    return Result(
+        task=task,
+        key=stored.key,
+        key_640=stored.key_640,
+        key_320=stored.key_320,
+        mime=picture.mime,
+        sha256=picture.sha256,
+        size_bytes=len(picture.data),
+        width_px=picture.width_px,
+        height_px=picture.height_px,
+    )
+
+
+# --- Serving -----------------------------------------------------------------------------------------------------------
+
+
+def open_file(key: str) -> IO[bytes]:
+    return default_storage.open(key)
+
+
+def response(key: str, mime: str, *, download_name: str | None = None, private: bool = True) -> HttpResponse:
+    """A stored file as an answer: from our disk, or by a short-lived signed address of the bucket.
+
+    The type is our encoder's, never the client's. `private` files may be kept by the browser that asked, by nobody else.
+    """
+    if private and settings.S3_BUCKET:
+        return HttpResponseRedirect(_signed_url(key, mime, download_name))
+    answer = FileResponse(
+        open_file(key), content_type=mime, as_attachment=bool(download_name), filename=download_name or ""
+    )
+    answer["Cache-Control"] = "private, max-age=86400, immutable" if private else "public, max-age=3600"
+    answer["X-Content-Type-Options"] = "nosniff"
+    return answer  # type: ignore[return-value]
+
+
+def _signed_url(key: str, mime: str, download_name: str | None) -> str:
+    disposition = f'attachment; filename="{download_name}"' if download_name else "inline"
+    parameters = {"ResponseContentType": mime, "ResponseContentDisposition": disposition}
+    return default_storage.url(key, parameters=parameters, expire=600)  # type: ignore[call-arg]
+
+
+# --- Files -------------------------------------------------------------------------------------------------------------
+
+
+def _put(folder: str, picture: imaging.Picture, suffix: str = "") -> str:
+    """Store under a name made of the content's hash: storing the same bytes twice is storing them once."""
+    key = f"{folder}/{picture.sha256[:32]}{suffix}.{picture.ext}"
+    try:
+        if settings.S3_BUCKET:
+            default_storage.save(key, ContentFile(picture.data))
+        else:
+            _write_atomically(Path(default_storage.path(key)), picture.data)
+    except Exception as error:  # boto's errors share no base with OSError; whichever it is, our storage failed
+        raise StorageDown(type(error).__name__) from error
+    return key
+
+
+def _spool(task: Task) -> Path:
+    return Path(settings.SPOOL_DIR) / f"{task.pk}-{task.upstream_id[:40].replace('/', '_')}"
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    """Whole or not at all, also over a power cut: a half file never gets the name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{new_token()}")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
