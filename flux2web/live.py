@@ -1,0 +1,261 @@
+"""Events to browsers: one hub per web process, one render a change, many streams.
+
+Runs on the server's event loop; nothing of the ORM does. Reading and rendering happen on one thread of the hub's own,
+signing in on two more. A stream holds no thread and no database connection (a streaming Django view would hold both).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from http.cookies import CookieError, SimpleCookie
+from importlib import import_module
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.db import DatabaseError, close_old_connections, connections
+from django.http import Http404, HttpRequest
+from django.template.loader import render_to_string
+
+from . import access, bus, queries
+from .bus import Hint
+from .cards import Card
+from .models import Task
+
+log = structlog.get_logger(__name__)
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+PING_S = 15
+RECHECK_S = 60  # a stream's right to be open is checked anew this often, and at once on "access changed"
+BACKLOG = 256  # events a slow browser may be behind; then it is told to ask for everything
+HEADERS = [
+    (b"content-type", b"text/event-stream"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+def render_card(task: Task) -> str:
+    """One card, the same for every viewer: no form, no token, nothing personal."""
+    return render_to_string("tasks/_card.html", {"task": task, "card": Card(task)})
+
+
+def event(name: str, data: str = "") -> bytes:
+    lines = "".join(f"data: {line}\n" for line in (data.splitlines() or [""]))
+    return f"event: {name}\n{lines}\n".encode()
+
+
+class Stream:
+    """One open browser: a short backlog and a bell."""
+
+    __slots__ = ("backlog", "bell", "checked_at", "closed", "slug", "team_id", "user_id")
+
+    def __init__(self, slug: str, user_id: int, team_id: int) -> None:
+        self.slug, self.user_id, self.team_id = slug, user_id, team_id
+        self.backlog: deque[bytes] = deque()
+        self.bell = asyncio.Event()
+        self.checked_at = time.monotonic()
+        self.closed = False
+
+    def push(self, data: bytes) -> None:
+        if len(self.backlog) >= BACKLOG:
+            self.backlog.clear()
+            data = event("resync")
+        self.backlog.append(data)
+        self.bell.set()
+
+    def close(self) -> None:
+        self.closed = True
+        self.bell.set()
+
+
+class Hub:
+    """The streams of this process, by team."""
+
+    def __init__(self) -> None:
+        self._streams: dict[int, set[Stream]] = defaultdict(set)
+        self._hints: queue.SimpleQueue[Hint | None] = queue.SimpleQueue()
+        self._doors = ThreadPoolExecutor(2, thread_name_prefix="live-door")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_listening = threading.Event()
+        self.closing = False
+
+    # --- Starting and stopping
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self.closing = loop, False
+        self._unsubscribe = bus.subscribe(self._hints.put)
+        threading.Thread(target=self._render_hints, name="live-render", daemon=True).start()
+        if settings.REDIS_URL:
+            listen = threading.Thread(target=bus.listen, args=(self._stop_listening,), name="live-bus", daemon=True)
+            listen.start()
+
+    async def close(self) -> None:
+        """End every stream with a clean "bye"; browsers come back by themselves."""
+        if self._loop is None or self.closing:
+            return
+        self.closing = True
+        self._unsubscribe()
+        self._stop_listening.set()
+        self._hints.put(None)
+        for stream in self._all():
+            stream.push(event("bye"))
+            stream.close()
+        self._doors.shutdown(wait=False)
+
+    def _all(self) -> list[Stream]:
+        return [stream for streams in self._streams.values() for stream in streams]
+
+    # --- From hint to event, on the render thread
+
+    def _render_hints(self) -> None:
+        while True:
+            hints = self._take()
+            if None in hints:
+                return connections.close_all()
+            try:
+                close_old_connections()
+                for hint in hints:
+                    self._render(hint)  # type: ignore[arg-type]
+            except DatabaseError as error:  # pages catch up by asking
+                log.warning("hint not rendered", error=repr(error))
+
+    def _take(self) -> Iterable[Hint | None]:
+        """Wait for a hint, then take all that have come: two of one task are one."""
+        hints: dict[Hint | None, None] = {self._hints.get(): None}
+        while not self._hints.empty():
+            hints[self._hints.get()] = None
+        return hints
+
+    def _render(self, hint: Hint) -> None:
+        if hint.kind == "resync":
+            self._call(self._to_all, event("resync"))
+        elif not self._streams.get(hint.team_id):
+            return
+        elif hint.kind == "task":
+            task = queries.card_task(hint.task_id)
+            if task is not None:
+                self._call(self._to_team, hint.team_id, event("card", render_card(task)))
+        elif hint.kind == "balance":
+            self._call(self._to_team, hint.team_id, event("balance"))
+        elif hint.kind == "access":
+            self._call(self._recheck, hint.team_id)
+
+    def _call(self, function: Callable[..., None], *args: Any) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *args)
+
+    # --- On the event loop
+
+    def _to_team(self, team_id: int, data: bytes) -> None:
+        for stream in self._streams.get(team_id, ()):
+            stream.push(data)
+
+    def _to_all(self, data: bytes) -> None:
+        for stream in self._all():
+            stream.push(data)
+
+    def _recheck(self, team_id: int) -> None:
+        for stream in self._streams.get(team_id, ()):
+            stream.checked_at = 0.0
+            stream.bell.set()
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, slug: str) -> None:
+        """One stream, from its door to its end. The raw ASGI of /t/<team>/live/."""
+        cookies = cookies_of(scope)
+        found = await self._ask_door(cookies, slug)
+        if found is None or scope["method"] != "GET" or self.closing:
+            return await plain_answer(send, 404, b"Not found")
+        stream = Stream(slug, *found)
+        self._streams[stream.team_id].add(stream)
+        gone = asyncio.ensure_future(_until_gone(receive, stream))
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            await send({"type": "http.response.body", "body": b"retry: 2000\n\n" + event("hello"), "more_body": True})
+            await self._flow(stream, send, cookies)
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
+            self._streams[stream.team_id].discard(stream)
+
+    async def _flow(self, stream: Stream, send: Send, cookies: str) -> None:
+        while True:
+            await _rung_or_timeout(stream.bell, PING_S)
+            if time.monotonic() - stream.checked_at > RECHECK_S and not stream.closed:
+                if await self._ask_door(cookies, stream.slug) != (stream.user_id, stream.team_id):
+                    return
+                stream.checked_at = time.monotonic()
+            data = b"".join(stream.backlog) or b": ping\n\n"
+            stream.backlog.clear()
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+            if stream.closed:
+                return
+
+    async def _ask_door(self, cookies: str, slug: str) -> tuple[int, int] | None:
+        """(user id, team id) if this session may watch this team now."""
+        if self.closing:
+            return None
+        return await asyncio.get_running_loop().run_in_executor(self._doors, who_may_watch, cookies, slug)
+
+
+hub = Hub()
+
+
+async def _until_gone(receive: Receive, stream: Stream) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    stream.close()
+
+
+async def _rung_or_timeout(bell: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await bell.wait()
+    except TimeoutError:
+        return
+    bell.clear()
+
+
+def who_may_watch(cookies: str, slug: str) -> tuple[int, int] | None:
+    """Session, active user and membership, read on a thread whose connection is closed again."""
+    try:
+        request = HttpRequest()
+        request.session = _session(cookies)
+        user = get_user(request)
+        if not user.is_authenticated:
+            return None
+        member = access.membership(user, slug)  # type: ignore[arg-type]
+        return member.user_id, member.team_id
+    except (Http404, DatabaseError):
+        return None
+    finally:
+        connections.close_all()
+
+
+def _session(cookies: str) -> Any:
+    try:
+        morsel = SimpleCookie(cookies).get(settings.SESSION_COOKIE_NAME)
+    except CookieError:
+        morsel = None
+    engine = import_module(settings.SESSION_ENGINE)
+    return engine.SessionStore(morsel.value if morsel else None)
+
+
+def cookies_of(scope: Scope) -> str:
+    return "; ".join(value.decode("latin1") for name, value in scope["headers"] if name == b"cookie")
+
+
+async def plain_answer(send: Send, status: int, text: bytes) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
