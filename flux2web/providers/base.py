@@ -27,6 +27,7 @@ from typing import IO, Any, Literal, Protocol
 # Characters (Unicode code points, trimmed): seeds 000, 001, 002; assumed for the others.
 PROMPT_MIN, PROMPT_MAX = 3, 5000
 REFERENCES_MAX = 8
+SUBMIT_LIMIT_S = 300.0  # the longest that `submit` takes: eight uploads of 30 s (Apikley) and a create of 60 s
 
 
 class Kind(StrEnum):

@@ -14,7 +14,7 @@ STATUS_PATH = "/v1/status"
 
 # The page has no failed task. These are the places where others put a reason.
 FAIL_MESSAGES = ("error", "error_message", "errorMessage", "fail_reason", "failMsg", "message")
-FAIL_CODES = ("error_code", "errorCode", "failCode", "code")
+FAIL_CODES = ("error_code", "errorCode", "failCode", "code")  # in the task, or in its `error`
 
 CAPABILITIES = Capabilities(
     families=("pro", "flex"),
@@ -73,7 +73,7 @@ def _seen(data: Mapping[str, Any]) -> wire.Seen:
         id=data.get("task_id"),
         state=data.get("status"),
         urls=wire.unfold(data.get("response")),
-        fail_code=_first(data, FAIL_CODES),
+        fail_code=_first(data, FAIL_CODES) or _first(wire.as_object(data.get("error")), FAIL_CODES),
         fail_message=_first(data, FAIL_MESSAGES),
     )
 

@@ -71,7 +71,7 @@ TAKEN_AND_FAILED = {500, 501}  # the same
 
 # Compared without case, spaces, "_" and "-", because Apixo alone spells them in two ways (X5).
 MODERATION_WORDS = (
-    *("sensitive", "nsfw", "prohibited", "violation", "violates", "moderat", "safety", "flagged"),
+    *("sensitive", "nsfw", "prohibited", "violat", "moderat", "safety", "flagged"),
     *("contentblocked", "contentpolicy"),
 )
 BALANCE_WORDS = ("insufficientcredit", "insufficientbalance", "insufficientfund", "notenoughcredit")
@@ -192,7 +192,8 @@ def has_word(text: str, words: tuple[str, ...]) -> bool:
 
 def task_id(value: Any) -> str | None:
     """A usable upstream id (a number is taken as its digits), or None."""
-    return scalar(value) if re.fullmatch(r"[\w.:-]{1,128}", scalar(value), re.ASCII) else None
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return text if isinstance(text, str) and re.fullmatch(r"[\w.:-]{1,128}", text, re.ASCII) else None
 
 
 def result_urls(value: Any) -> tuple[str, ...]:
