@@ -1,0 +1,236 @@
+"""A team's people and its credits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from smtplib import SMTPException
+
+import structlog
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import login
+from django.core.mail import get_connection, send_mail
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST
+
+from .. import access, queries
+from ..forms_people import InviteForm, InviteGone, NewPersonForm, RoleForm, change_member, join, makes_owner
+from ..models import Entry, Invite, Membership, Role, write
+from ..models.base import token_hash
+from ..orders import Refusal
+
+log = structlog.get_logger(__name__)
+MAIL_TIMEOUT_S = 10
+NO_MAIL = ("django.core.mail.backends.console.EmailBackend", "django.core.mail.backends.dummy.EmailBackend")
+# How the ledger says each kind, and what it does to the credits available. A charge was held before.
+KINDS = {
+    Entry.Kind.GRANT: ("Granted", "+"),
+    Entry.Kind.REVOKE: ("Taken back", "−"),
+    Entry.Kind.HOLD: ("Held", "−"),
+    Entry.Kind.SETTLE: ("Charged", ""),
+    Entry.Kind.RELEASE: ("Returned", "+"),
+    Entry.Kind.REFUND: ("Refunded", "+"),
+    Entry.Kind.ADJUST: ("Adjusted", ""),
+}
+
+
+# --- Credits -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """One entry as the ledger shows it. `returned` is what a charge below its hold gave back."""
+
+    entry: Entry
+    word: str
+    sign: str
+    returned: int = 0
+
+
+def ledger_lines(entries: list[Entry]) -> list[Line]:
+    return [Line(entry, *KINDS[Entry.Kind(entry.kind)], returned=_returned(entry)) for entry in entries]
+
+
+def _returned(entry: Entry) -> int:
+    is_charge = entry.kind == Entry.Kind.SETTLE and entry.task is not None
+    return entry.task.price_credits - entry.amount if is_charge else 0  # type: ignore[union-attr]
+
+
+@access.team()
+@never_cache
+def balance(request: HttpRequest, member: Membership) -> HttpResponse:
+    return render(request, "teams/_balance.html")
+
+
+@access.team(Role.ADMIN)
+def budget(request: HttpRequest, member: Membership) -> HttpResponse:
+    cursor = request.GET.get("before")
+    page = queries.ledger_page(member.team, cursor)
+    context = {"budget": member.team.budget, "lines": ledger_lines(page.rows), "next": page.next, "cursor": cursor}
+    return render(request, "teams/budget.html", context)
+
+
+# --- Members -------------------------------------------------------------------------------------------------------
+
+
+@access.team()
+def members(request: HttpRequest, member: Membership) -> HttpResponse:
+    return members_page(request, member)
+
+
+def members_page(request: HttpRequest, member: Membership, *, status: int = 200, **context: object) -> HttpResponse:
+    """Everyone sees who is in; admins also see open invitations and may act."""
+    rows = member.team.memberships.select_related("user").order_by("joined", "id")
+    page = {"rows": list(rows), "roles": roles_to_give(member)}
+    if member.may_manage:
+        page |= {"invites": list(member.team.invites.pending()), "form": InviteForm()}
+    return render(request, "teams/members.html", page | context, status=status)
+
+
+def roles_to_give(member: Membership) -> list[Role]:
+    """The roles this person may give to others; an owner's role is an owner's business."""
+    if not member.may_manage:
+        return []
+    return [role for role in Role if role != Role.OWNER or member.role == Role.OWNER]
+
+
+@require_POST
+@access.team(Role.ADMIN)
+def set_role(request: HttpRequest, member: Membership, membership_id: int) -> HttpResponse:
+    other = get_object_or_404(Membership.objects.select_related("user", "team"), team=member.team, pk=membership_id)
+    form = RoleForm(request.POST)
+    if not form.is_valid():
+        return refused(request, member, Refusal("input", "role", "Choose one of the four roles."))
+    refusal = change_member(other, member, Role(form.cleaned_data["role"]))
+    if refusal:
+        return refused(request, member, refusal)
+    messages.success(request, f"{other.user} is now {Role(form.cleaned_data['role']).label.lower()}.")
+    return redirect(onward(request, member, other))
+
+
+@require_POST
+@access.team(Role.ADMIN)
+def remove_member(request: HttpRequest, member: Membership, membership_id: int) -> HttpResponse:
+    other = get_object_or_404(Membership.objects.select_related("user", "team"), team=member.team, pk=membership_id)
+    refusal = change_member(other, member, None)
+    if refusal:
+        return refused(request, member, refusal)
+    messages.success(request, f"{other.user} is no longer in {member.team}.")
+    return redirect(onward(request, member, other))
+
+
+def refused(request: HttpRequest, member: Membership, refusal: Refusal) -> HttpResponse:
+    messages.error(request, refusal.message)
+    return members_page(request, member, status=409)
+
+
+def onward(request: HttpRequest, member: Membership, other: Membership) -> str:
+    """Whoever took themselves out has no members page to go back to."""
+    return reverse("home") if other.user_id == member.user_id else reverse("members", args=[member.team.slug])
+
+
+# --- Invitations ---------------------------------------------------------------------------------------------------
+
+
+@require_POST
+@access.team(Role.ADMIN)
+@never_cache
+def invite(request: HttpRequest, member: Membership) -> HttpResponse:
+    """The answer shows the link, once: it is kept nowhere, so there is no page to redirect to."""
+    form = InviteForm(request.POST)
+    if not form.is_valid():
+        return members_page(request, member, status=422, form=form)
+    row, token = form.save(member.team, member.user)
+    link = invite_link(request, token)
+    return members_page(request, member, link=link, made=row, mailed=send_invite(row, link))
+
+
+@require_POST
+@access.team(Role.ADMIN)
+def revoke_invite(request: HttpRequest, member: Membership, invite_id: int) -> HttpResponse:
+    row = access.invite(member, invite_id)
+    if revoke(row):
+        messages.success(request, "The link does not work any more.")
+    else:
+        messages.warning(request, "Too late: this link was used or had run out already.")
+    return redirect("members", member.team.slug)
+
+
+def revoke(row: Invite) -> bool:
+    """Whether we were in time."""
+    with write():
+        return bool(Invite.objects.open().filter(pk=row.pk).update(revoked_at=timezone.now()))
+
+
+def invite_link(request: HttpRequest, token: str) -> str:
+    path = reverse("accept-invite", args=[token])
+    return f"{settings.PUBLIC_URL}{path}" if settings.PUBLIC_URL else request.build_absolute_uri(path)
+
+
+def send_invite(row: Invite, link: str) -> bool | None:
+    """True: sent. False: the mail server did not take it. None: there was nothing to send, or no mail is set up."""
+    if not row.email or settings.EMAIL_BACKEND in NO_MAIL:
+        return None
+    text = render_to_string("invites/mail.txt", {"invite": row, "link": link})
+    server = get_connection(timeout=MAIL_TIMEOUT_S)
+    try:
+        return bool(send_mail(f"Join {row.team} on flux2web", text, None, [row.email], connection=server))
+    except (OSError, SMTPException) as error:
+        log.warning("invitation not mailed", invite=row.pk, error=repr(error))
+        return False
+
+
+@access.public
+@never_cache
+def accept_invite(request: HttpRequest, token: str) -> HttpResponse:
+    rows = Invite.objects.select_related("team", "invited_by")
+    row = get_object_or_404(rows, token_hash=token_hash(token))
+    answer = known_person if request.user.is_authenticated else new_person
+    try:
+        return answer(request, row) if is_open(row) else gone(request, row)
+    except InviteGone:
+        row.refresh_from_db()
+        return gone(request, row)
+
+
+def is_open(row: Invite) -> bool:
+    return row.team.closed_at is None and Invite.objects.open().filter(pk=row.pk).exists()
+
+
+def gone(request: HttpRequest, row: Invite) -> HttpResponse:
+    """Used, taken back or run out; whoever it let in is shown the way."""
+    inside = Membership.objects.filter(team=row.team, user_id=request.user.pk, team__closed_at=None).exists()
+    return render(request, "invites/gone.html", {"invite": row, "inside": inside}, status=410)
+
+
+def known_person(request: HttpRequest, row: Invite) -> HttpResponse:
+    user = request.user
+    if user.memberships.filter(team=row.team).exists():  # type: ignore[union-attr]
+        messages.info(request, f"You are in {row.team} already. The link still works for somebody else.")
+        return redirect("studio", row.team.slug)
+    if request.method == "POST":
+        return welcome(request, join(row, user))  # type: ignore[arg-type]
+    return render(request, "invites/page.html", about(row))
+
+
+def new_person(request: HttpRequest, row: Invite) -> HttpResponse:
+    form = NewPersonForm(request.POST or None, initial={"email": row.email})
+    member = form.save(row) if form.is_valid() else None
+    if member is None:
+        return render(request, "invites/page.html", about(row) | {"form": form}, status=422 if form.is_bound else 200)
+    login(request, member.user, backend=settings.AUTHENTICATION_BACKENDS[0])
+    return welcome(request, member)
+
+
+def about(row: Invite) -> dict[str, object]:
+    return {"invite": row, "role": Role.OWNER if makes_owner(row) else Role(row.role)}
+
+
+def welcome(request: HttpRequest, member: Membership) -> HttpResponse:
+    messages.success(request, f"Welcome to {member.team}.")
+    return redirect("studio", member.team.slug)
