@@ -6,8 +6,8 @@ from decimal import Decimal
 import pytest
 
 from flux2web.providers.apikley import Apikley
-from flux2web.providers.base import Kind, ProviderError, Reference
-from tests.providers.contract import KEY, PICTURE, TEXT, ProviderContract, picture
+from flux2web.providers.base import Account, Kind, ProviderError, Reference
+from tests.providers.contract import GRACE_S, KEY, PICTURE, TEXT, ProviderContract, hangs_up, picture
 from tests.providers.peer import sample
 
 SHAPE = {"prompt": TEXT.prompt, "aspect_ratio": "16:9", "resolution": "2K"}
@@ -74,7 +74,8 @@ class TestApikley(ProviderContract):
 
     def test_a_query_that_fails_validation_is_an_error(self, peer, account):
         peer.answers(self.sample("look_422.json"))
-        assert self.report_error(account).kind is Kind.INPUT
+        error = self.report_error(account, age_s=GRACE_S)
+        assert (error.kind, error.code) == (Kind.INPUT, "422")
 
     def test_it_uploads_each_reference_before_the_create(self, peer, account):
         peer.answers(self.sample("upload_ok.json")).answers(self.sample("upload_ok_kie.json"))
@@ -115,6 +116,11 @@ class TestApikley(ProviderContract):
     def test_a_broken_gateway_during_an_upload_leaves_it_unsent(self, peer, account):
         peer.answers(sample("any", "bad_gateway.html"), 502)
         error = self.submit_error(self.text(references=(picture(1),)), account)
+        assert (error.kind, error.sent) == (Kind.PROVIDER, "no")
+
+    def test_a_line_gone_dead_during_an_upload_leaves_it_unsent(self):
+        with hangs_up() as url:
+            error = self.submit_error(self.text(references=(picture(1),)), Account(KEY, url))
         assert (error.kind, error.sent) == (Kind.PROVIDER, "no")
 
     def test_a_reference_that_cannot_be_read_leaves_it_unsent(self, peer, account):

@@ -48,6 +48,7 @@ class TestVtrix(ProviderContract):
         ("error_402_status.json", 402, Kind.BALANCE, "no"),
         ("error_402_status.json", 200, Kind.BALANCE, "no"),
         ("error_403_balance.json", 403, Kind.BALANCE, "no"),
+        ("error_403_code.json", 403, Kind.BALANCE, "no"),
         ("error_403_permission.json", 403, Kind.AUTH, "no"),
         ("error_429.json", 429, Kind.RATE, "no"),
         ("error_500.json", 500, Kind.PROVIDER, "yes"),
