@@ -1,0 +1,717 @@
+"""Bytes -> safe bytes: strict decoding, re-encoding, thumbnails. Standard library and Pillow, nothing of the house.
+
+What we store holds one upright picture and nothing else: no EXIF, no comment, no profile, no second frame, no bytes
+behind the end. Uploads are drawn anew by our encoder. Results keep the pixels that were paid for: their files are taken
+apart, and only the pieces that a decoder needs are put together again; where that is not enough, they are drawn anew.
+
+Nothing is believed before it is proven (reliability.md 1.4): the format is read from the first bytes, the size from the
+header before any decoding (a WebP of 40 bytes claims 268 megapixels), and the end must be there, because Pillow decodes
+cut PNGs without a word. What Pillow raises is of many types, so any exception means: not a picture that we take.
+
+The house calls `save_upload` and `save_result`, which work in a child process with limits ("the child", below).
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import hashlib
+import io
+import json
+import os
+import re
+import struct
+import subprocess
+import sys
+import threading
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple, ParamSpec, TypeVar, cast
+
+from PIL import AvifImagePlugin, Image, ImageCms, ImageOps
+
+try:
+    import resource
+except ImportError:  # Windows, where the child has no limits of the system's
+    resource = None  # type: ignore[assignment]
+
+UPLOAD_MAX_BYTES = 10 * 2**20
+RESULT_MAX_BYTES = 30 * 2**20
+PIXELS_MAX = 40_000_000
+THUMBNAIL_WIDTHS_PX = (320, 640)
+WEBP_HEIGHT_MAX_PX = 16_383
+
+UPLOAD_JPEG_QUALITY, RESULT_JPEG_QUALITY, THUMBNAIL_QUALITY = 92, 95, 80
+PNG_COMPRESS_LEVEL = 3  # measured 2026-11 at 40 MP: 4 s, 11 % larger than level 6, which takes 17 s
+
+# Pillow warns at its limit and raises only at twice that; `_strictly` makes the warning an error. This guards what we
+# cannot see beforehand: frames, tiles, whatever a decoder makes of a header.
+Image.MAX_IMAGE_PIXELS = PIXELS_MAX
+
+RESULT_FORMATS = ("JPEG", "PNG", "WEBP")
+UPLOAD_FORMATS = (*RESULT_FORMATS, "GIF", "TIFF", "BMP", "AVIF")
+MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class BadImage(Exception):
+    """Not a picture that we take. The message tells a person what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file as we store it."""
+
+    data: bytes
+    mime: str
+    ext: str
+    width_px: int
+    height_px: int
+    sha256: str
+
+
+def _picture(data: bytes, form: str, size: tuple[int, int]) -> Picture:
+    return Picture(data, MIMES[form], EXTENSIONS[form], *size, hashlib.sha256(data).hexdigest())
+
+
+# --- the four things to do -------------------------------------------------------------------------------------------
+
+
+def _strictly(function: Callable[P, T]) -> Callable[P, T]:
+    """Whatever goes wrong inside is the picture's fault, and said to a person."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **options: P.kwargs) -> T:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                return function(*args, **options)
+        except BadImage:
+            raise
+        except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+            raise BadImage(TOO_MANY_PIXELS) from None
+        except Exception as problem:
+            raise BadImage(DAMAGED) from problem
+
+    return guarded
+
+
+@_strictly
+def clean_upload(source: bytes) -> Picture:
+    """A member's reference, drawn anew: PNG where the source was lossless or has transparency, JPEG otherwise."""
+    form = _recognised(source, UPLOAD_FORMATS, UPLOAD_MAX_BYTES)
+    _check_whole(form, source)
+    image = _plain(_decoded(source, form))
+    lossless = form == "PNG" or image.mode == "RGBA" or source[12:16] == b"VP8L"
+    return _drawn(image, lossless=lossless, quality=UPLOAD_JPEG_QUALITY, max_bytes=UPLOAD_MAX_BYTES)
+
+
+@_strictly
+def clean_result(source: bytes) -> Picture:
+    """A provider's result with its very pixels, unless a profile, a rotation or an odd build asks for a new drawing."""
+    form = _recognised(source, RESULT_FORMATS, RESULT_MAX_BYTES)
+    bare = STRIPPERS[form](source)
+    if bare is None or _needs_drawing(_opened(source, form)):
+        _check_whole(form, source)
+        image = _plain(_decoded(source, form))
+        return _drawn(image, lossless=form == "PNG", quality=RESULT_JPEG_QUALITY, max_bytes=RESULT_MAX_BYTES)
+    return _picture(bare, form, _decoded(bare, form).size)  # decoding what we keep, not what came, is the proof
+
+
+@_strictly
+def thumbnails(picture_data: bytes, widths: tuple[int, ...] = THUMBNAIL_WIDTHS_PX) -> dict[int, Picture]:
+    """WebP previews by width in px, never larger than the picture."""
+    form = _recognised(picture_data, RESULT_FORMATS, RESULT_MAX_BYTES)
+    image = _opened(picture_data, form)
+    image.draft("RGB", (max(widths), max(widths)))  # a JPEG is decoded at the next larger eighth
+    image.load()
+    plain = _plain(image)
+    return {width: _thumbnail(plain, width) for width in widths}
+
+
+def _thumbnail(image: Image.Image, width_px: int) -> Picture:
+    scale = min(1, width_px / image.width, WEBP_HEIGHT_MAX_PX / image.height)
+    small = _scaled(image, scale)
+    return _picture(_encoded(small, "WEBP", quality=THUMBNAIL_QUALITY, method=4), "WEBP", small.size)
+
+
+def _upload_and_thumbnail(source: bytes) -> dict[int, Picture]:
+    picture = clean_upload(source)
+    return {0: picture, **thumbnails(picture.data, THUMBNAIL_WIDTHS_PX[:1])}
+
+
+def _result_and_thumbnails(source: bytes) -> dict[int, Picture]:
+    picture = clean_result(source)
+    return {0: picture, **thumbnails(picture.data)}
+
+
+# --- what is it? -----------------------------------------------------------------------------------------------------
+
+ADVICE = "Send a JPEG, PNG or WebP file."
+TOO_MANY_PIXELS = f"This picture has more than {PIXELS_MAX // 10**6} megapixels. Make it smaller and send it again."
+DAMAGED = f"This picture is damaged or cut short. Save it again, or {ADVICE[0].lower()}{ADVICE[1:]}"
+
+_SIGNATURES = (
+    ("JPEG", re.compile(rb"\xff\xd8\xff")),
+    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
+    ("WEBP", re.compile(rb"RIFF....WEBP", re.DOTALL)),
+    ("GIF", re.compile(rb"GIF8[79]a")),
+    ("TIFF", re.compile(rb"II\*\0|MM\0\*")),
+    ("BMP", re.compile(rb"BM")),
+    ("AVIF", re.compile(rb"....ftypavi[fs]", re.DOTALL)),
+    ("a PDF", re.compile(rb"%PDF")),
+    ("a HEIC photo", re.compile(rb"....ftyp(hei|hev|mif1|msf1)", re.DOTALL)),
+    ("a video", re.compile(rb"....ftyp|\x1aE\xdf\xa3", re.DOTALL)),
+    ("a Photoshop file", re.compile(rb"8BPS")),
+    ("an SVG drawing", re.compile(rb"\s*<(.*<)?svg", re.DOTALL | re.IGNORECASE)),
+    ("a web page", re.compile(rb"\s*<(!DOCTYPE html|html|head|body|script)", re.IGNORECASE)),
+    ("a ZIP archive", re.compile(rb"PK\x03\x04")),
+    ("text", re.compile(rb"[\t\n\r\x20-\x7e]+\Z")),
+)
+
+
+def _recognised(source: bytes, forms: tuple[str, ...], max_bytes: int) -> str:
+    """The format that the first bytes tell, if we take it, the file is not too long and claims not too many pixels."""
+    if not source:
+        raise BadImage(f"This file is empty. {ADVICE}")
+    if len(source) > max_bytes:
+        raise BadImage(f"This file has more than {max_bytes // 2**20} MB. Make it smaller and send it again.")
+    found = next((name for name, signature in _SIGNATURES if signature.match(source[:1024])), None)
+    if found is None:
+        raise BadImage(f"This file is no picture that can be read here. {ADVICE}")
+    if found not in forms:
+        raise BadImage(f"This file is {found}. {ADVICE}")
+    size = _claimed_size(found, source)
+    if size and size[0] * size[1] > PIXELS_MAX:
+        raise BadImage(TOO_MANY_PIXELS)
+    return found
+
+
+def _claimed_size(form: str, source: bytes) -> tuple[int, int] | None:
+    """The size in the header, for the formats that are attacked most, where even opening may allocate."""
+    if form == "PNG":
+        return struct.unpack_from(">II", source, 16)
+    if form == "GIF":
+        return struct.unpack_from("<HH", source, 6)
+    if form == "WEBP":
+        return _webp_size(source)
+    return None  # Pillow reads the header alone, and `_opened` judges it
+
+
+def _webp_size(source: bytes) -> tuple[int, int]:
+    kind, data = source[12:16], source[20:30]
+    if kind == b"VP8X":
+        return int.from_bytes(data[4:7], "little") + 1, int.from_bytes(data[7:10], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 6)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+# --- is it whole? And what of it does a decoder need? ----------------------------------------------------------------
+
+
+class _Piece(NamedTuple):
+    """A JPEG segment, a PNG chunk or a RIFF chunk: its name, its content, and all its bytes as they stand in the file."""
+
+    name: bytes
+    content: bytes
+    whole: bytes
+
+
+def _check_whole(form: str, source: bytes) -> None:
+    """The end is there and the checksums are right, for the formats whose decoder does not mind."""
+    if form in STRIPPERS:
+        STRIPPERS[form](source)
+
+
+# JPEG (ITU T.81): markers with a length, and after each SOS a scan up to the next marker that is no restart.
+_SCAN_END = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_JPEG_NEEDED = {0xC0, 0xC1, 0xC2, 0xC4, 0xDA, 0xDB, 0xDD}  # SOF baseline to progressive, DHT, SOS, DQT, DRI
+# Lossless, hierarchical, arithmetic: no browser reads them.
+_JPEG_RARE = {*range(0xC3, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_EOI, _SOS, _APP0, _APP14 = 0xD9, 0xDA, 0xE0, 0xEE
+_JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"  # no resolution, no thumbnail
+
+
+def _stripped_jpeg(source: bytes) -> bytes:
+    """Tables, frame and scans, up to the first EOI. JFIF and Adobe stay, in short: they decide how colours are read."""
+    kept = [b"\xff\xd8"]  # SOI
+    for piece in _jpeg_segments(source):
+        marker = piece.name[0]
+        if marker in _JPEG_RARE:
+            raise BadImage(f"This JPEG is of a rare kind that browsers cannot show. {ADVICE}")
+        if marker in _JPEG_NEEDED:
+            kept.append(piece.whole)
+        elif marker == _APP0 and piece.content.startswith(b"JFIF\0"):
+            kept.append(_JFIF)
+        elif marker == _APP14 and piece.content.startswith(b"Adobe"):
+            kept.append(b"\xff\xee\x00\x0e" + piece.content[:12])
+    return b"".join([*kept, b"\xff\xd9"])
+
+
+def _jpeg_segments(source: bytes) -> Iterator[_Piece]:
+    """All segments between SOI and EOI, scans with their data. No EOI: the file was cut."""
+    position = 2
+    while True:
+        start = position
+        while source[position : position + 2] == b"\xff\xff":  # fill bytes
+            position += 1
+        if position + 2 > len(source) or source[position] != 0xFF:
+            raise BadImage(DAMAGED)
+        marker = source[position + 1]
+        if marker == _EOI:
+            return
+        end = position + 2 + int.from_bytes(source[position + 2 : position + 4], "big")
+        content = source[position + 4 : end]
+        if marker == _SOS:
+            end = _scan_end(source, end)
+        yield _Piece(bytes([marker]), content, source[start:end])
+        position = end
+
+
+def _scan_end(source: bytes, position: int) -> int:
+    found = _SCAN_END.search(source, position)
+    if found is None:
+        raise BadImage(DAMAGED)
+    return found.start()
+
+
+# PNG (W3C, third edition): length, name, content, CRC. Four chunks make the picture, tRNS its transparency.
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+def _stripped_png(source: bytes) -> bytes | None:
+    """The chunks that make the picture; None where more data is packed in than the picture has."""
+    chunks = [chunk for chunk in _png_chunks(source) if chunk.name in _PNG_NEEDED]
+    packed = b"".join(chunk.content for chunk in chunks if chunk.name == b"IDAT")
+    exact = _check_png_data(packed, _png_data_bytes(chunks[0].content))
+    return _PNG_SIGNATURE + b"".join(chunk.whole for chunk in chunks) if exact else None
+
+
+def _png_chunks(source: bytes) -> Iterator[_Piece]:
+    """All chunks up to IEND, each with its checksum proven."""
+    position, name = len(_PNG_SIGNATURE), b""
+    while name != b"IEND":
+        length, name = struct.unpack_from(">I4s", source, position)
+        end = position + 12 + length
+        whole = source[position:end]
+        if len(whole) < 12 + length or zlib.crc32(whole[4:-4]) != int.from_bytes(whole[-4:], "big"):
+            raise BadImage(DAMAGED)
+        yield _Piece(name, whole[8:-4], whole)
+        position = end
+
+
+def _png_data_bytes(header: bytes) -> int:
+    """How many bytes the rows have when unpacked: each row of each pass, with its filter byte."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    bits = depth * _PNG_CHANNELS[colour]
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes]
+    return sum(rows * (1 + -(-columns * bits // 8)) for columns, rows in sizes if columns > 0 and rows > 0)
+
+
+def _check_png_data(packed: bytes, expected_bytes: int) -> bool:
+    """Unpacks without keeping: enough bytes, then an end with a right checksum. True where it is exactly enough."""
+    unpack, found_bytes, rest = zlib.decompressobj(), 0, packed
+    while found_bytes <= expected_bytes and (rows := unpack.decompress(rest, 2**20)):
+        found_bytes += len(rows)
+        rest = unpack.unconsumed_tail
+    if found_bytes < expected_bytes or (found_bytes == expected_bytes and not unpack.eof):
+        raise BadImage(DAMAGED)
+    return found_bytes == expected_bytes and not unpack.unused_data
+
+
+# WebP (RFC 9649): RIFF chunks of even length.
+
+
+def _stripped_webp(source: bytes) -> bytes | None:
+    """The one frame and its transparency; None for an animation."""
+    chunks = {chunk.name: chunk for chunk in reversed(list(_webp_chunks(source)))}  # the first of a name counts
+    if b"ANIM" in chunks or b"ANMF" in chunks:
+        return None
+    if b"VP8L" in chunks:
+        return _riff(chunks[b"VP8L"].whole)
+    if b"ALPH" in chunks:
+        extended = bytes([0x10, 0, 0, 0]) + chunks[b"VP8X"].content[4:10]  # "has transparency", and the size
+        return _riff(b"VP8X" + struct.pack("<I", 10) + extended, chunks[b"ALPH"].whole, chunks[b"VP8 "].whole)
+    return _riff(chunks[b"VP8 "].whole)
+
+
+def _webp_chunks(source: bytes) -> Iterator[_Piece]:
+    position, end = 12, 8 + int.from_bytes(source[4:8], "little")
+    if end > len(source):
+        raise BadImage(DAMAGED)
+    while position + 8 <= end:
+        name, length = struct.unpack_from("<4sI", source, position)
+        content = source[position + 8 : min(position + 8 + length, end)]
+        if len(content) < length:
+            raise BadImage(DAMAGED)
+        yield _Piece(name, content, struct.pack("<4sI", name, length) + content + b"\0" * (length % 2))
+        position += 8 + length + length % 2
+
+
+def _riff(*chunks: bytes) -> bytes:
+    body = b"WEBP" + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+STRIPPERS: dict[str, Callable[[bytes], bytes | None]] = {
+    "JPEG": _stripped_jpeg,
+    "PNG": _stripped_png,
+    "WEBP": _stripped_webp,
+}
+
+
+# --- pixels ----------------------------------------------------------------------------------------------------------
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_NO_METADATA: dict[str, Any] = {"exif": b"", "icc_profile": None}
+
+
+def _opened(source: bytes, form: str) -> Image.Image:
+    """The header read by this format's decoder and no other."""
+    image = Image.open(io.BytesIO(source), formats=[form])
+    if image.width * image.height > PIXELS_MAX:
+        raise BadImage(TOO_MANY_PIXELS)
+    return image
+
+
+def _decoded(source: bytes, form: str) -> Image.Image:
+    image = _opened(source, form)
+    image.load()
+    return image
+
+
+def _needs_drawing(image: Image.Image) -> bool:
+    """Whether something that we drop would change how the picture looks."""
+    profile = image.info.get("icc_profile")
+    return image.mode == "CMYK" or _is_turned(image) or bool(profile and not _is_srgb(profile))
+
+
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(_ORIENTATION, 1) != 1
+    except Exception:  # broken EXIF, of which Pillow raises many kinds, turns nothing
+        return False
+
+
+def _is_srgb(profile: bytes) -> bool:
+    try:
+        return "srgb" in ImageCms.getProfileDescription(io.BytesIO(profile)).lower()
+    except ImageCms.PyCMSError:
+        return True  # nobody can apply a broken profile
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Upright RGB or RGBA with 8 bits a channel in sRGB, and nothing beside the pixels."""
+    upright = _to_8_bit(ImageOps.exif_transpose(image) if _is_turned(image) else image)
+    coloured = upright if upright.mode == "CMYK" else _to_rgb(upright)
+    plain = _to_rgb(_to_srgb(coloured, image.info.get("icc_profile")))
+    if plain.mode == "RGBA" and plain.getchannel("A").getextrema() == (255, 255):  # transparency that says nothing
+        plain = plain.convert("RGB")
+    plain.info.clear()
+    return plain
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits by its upper byte: `convert` would cut it off at white. Colour of 16 bits arrives as 8 already."""
+    if image.mode == "F":
+        raise BadImage(f"This picture has a number format for science. {ADVICE}")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return image.convert("I").point([value >> 8 for value in range(2**16)], "L")
+    return image
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """The colours that the profile meant. One that is broken, or for another kind of picture, means nothing."""
+    if not profile or _is_srgb(profile):
+        return image
+    target = "RGBA" if image.mode == "RGBA" else "RGB"
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=target) or image
+    except (ImageCms.PyCMSError, OSError):
+        return image
+
+
+def _drawn(image: Image.Image, *, lossless: bool, quality: int, max_bytes: int) -> Picture:
+    """The picture by our encoder: as JPEG where PNG gets too long and there is no transparency, smaller until it fits."""
+    data = b""
+    for form in _forms(image, lossless=lossless):
+        data = _encoded(image, form, **_encoder_options(form, quality))
+        if len(data) <= max_bytes:
+            return _picture(data, form, image.size)
+    smaller = _scaled(image, 0.95 * (max_bytes / len(data)) ** 0.5)
+    return _drawn(smaller, lossless=False, quality=quality, max_bytes=max_bytes)
+
+
+def _forms(image: Image.Image, *, lossless: bool) -> tuple[str, ...]:
+    if image.mode == "RGBA":
+        return ("PNG",)
+    return ("PNG", "JPEG") if lossless else ("JPEG",)
+
+
+def _encoder_options(form: str, quality: int) -> dict[str, Any]:
+    if form == "PNG":
+        return {"compress_level": PNG_COMPRESS_LEVEL}
+    return {"quality": quality, "subsampling": 0, "comment": b""}
+
+
+def _scaled(image: Image.Image, scale: float) -> Image.Image:
+    if scale == 1:
+        return image
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options, **_NO_METADATA)
+    return file.getvalue()
+
+
+# --- the child -------------------------------------------------------------------------------------------------------
+#
+# Decoders are C code that reads strangers' bytes. They run in up to CHILDREN_MAX long-lived processes with bounded memory
+# and time, no files to write and none of our environment's secrets. One message each way: two lengths, a JSON head, bytes.
+# A child ends when its standard input does, so also when we were killed.
+
+CHILDREN_MAX = 2
+CHILD_TIMEOUT_S = 20.0
+CHILD_MEMORY_MAX_BYTES = 2**30
+CHILD_KEEP_BYTES = 300 * 2**20  # one that once grew beyond is replaced, so that its memory goes back
+HEAD_MAX_BYTES = 2**16
+BODY_MAX_BYTES = 4 * RESULT_MAX_BYTES
+
+UNSAFE = (
+    f"This picture could not be read safely. Save it again with another program, or {ADVICE[0].lower()}{ADVICE[1:]}"
+)
+
+TASKS: dict[str, Callable[[bytes], dict[int, Picture]]] = {
+    "clean_upload": lambda source: {0: clean_upload(source)},
+    "clean_result": lambda source: {0: clean_result(source)},
+    "thumbnails": lambda source: thumbnails(source),
+    "upload": _upload_and_thumbnail,
+    "result": _result_and_thumbnails,
+}
+
+
+def in_child(function_name: str, data: bytes, timeout_s: float = CHILD_TIMEOUT_S) -> Picture | dict[int, Picture]:
+    """`clean_upload`, `clean_result` or `thumbnails` in a child: the same answer, the same BadImage."""
+    pictures = _children.ask(function_name, data, timeout_s)
+    return pictures.get(0, pictures)
+
+
+def save_upload(data: bytes) -> tuple[Picture, dict[int, Picture]]:
+    """A member's reference and its small thumbnail, by width in px."""
+    pictures = _children.ask("upload", data, CHILD_TIMEOUT_S)
+    return pictures.pop(0), pictures
+
+
+def save_result(data: bytes) -> tuple[Picture, dict[int, Picture]]:
+    """A provider's result and its thumbnails, by width in px."""
+    pictures = _children.ask("result", data, CHILD_TIMEOUT_S)
+    return pictures.pop(0), pictures
+
+
+class _ChildDied(Exception):
+    """No answer: killed, out of memory, out of time, or talking nonsense."""
+
+
+def _send(stream: IO[bytes], head: dict[str, Any], *bodies: bytes) -> None:
+    encoded = json.dumps(head).encode()
+    stream.write(struct.pack(">II", len(encoded), sum(map(len, bodies))) + encoded)
+    for body in bodies:
+        stream.write(body)
+    stream.flush()
+
+
+def _receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
+    head_bytes, body_bytes = struct.unpack(">II", _read_exactly(stream, 8))
+    if head_bytes > HEAD_MAX_BYTES or body_bytes > BODY_MAX_BYTES:
+        raise EOFError("a message beyond all limits")
+    return json.loads(_read_exactly(stream, head_bytes)), _read_exactly(stream, body_bytes)
+
+
+def _read_exactly(stream: IO[bytes], count: int) -> bytes:
+    data = stream.read(count)
+    if len(data) < count:
+        raise EOFError("the other side has gone")
+    return data
+
+
+class _Child:
+    def __init__(self) -> None:
+        root = Path(__file__).resolve().parent.parent
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "flux2web.imaging"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # libtiff and others chat there
+            cwd=root,
+            env={"PYTHONPATH": str(root), "PATH": os.defpath, "MALLOC_ARENA_MAX": "1"},
+            start_new_session=True,  # a Ctrl-C at the terminal lets the work in hand be finished
+        )
+        self._stdin, self._stdout = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, task: str, data: bytes, timeout_s: float) -> tuple[dict[str, Any], bytes]:
+        killer = threading.Timer(timeout_s, self._process.kill)
+        killer.start()
+        try:
+            _send(self._stdin, {"task": task, "cpu_s": timeout_s}, data)
+            return _receive(self._stdout)
+        except (OSError, EOFError, ValueError) as problem:
+            raise _ChildDied(str(problem)) from None
+        finally:
+            killer.cancel()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._stdout.close()
+        with contextlib.suppress(OSError):  # what was not sent any more
+            self._stdin.close()
+
+
+class _Children:
+    """Up to `size` children, made when needed and kept for the next picture."""
+
+    def __init__(self, size: int) -> None:
+        self._free = threading.BoundedSemaphore(size)
+        self._lock = threading.Lock()
+        self._idle: list[_Child] = []
+
+    def ask(self, task: str, data: bytes, timeout_s: float) -> dict[int, Picture]:
+        """One that died in time gets a second chance with a new child: it may have been killed from outside."""
+        give_up = time.monotonic() + timeout_s
+        for _ in range(2):
+            try:
+                return self._ask_one(task, data, timeout_s)
+            except _ChildDied:
+                if time.monotonic() >= give_up:
+                    break
+        raise BadImage(UNSAFE)
+
+    def _ask_one(self, task: str, data: bytes, timeout_s: float) -> dict[int, Picture]:
+        with self._free:
+            child = self._take()
+            try:
+                head, body = child.ask(task, data, timeout_s)
+            except BaseException:
+                child.end()
+                raise
+            self._put_back(child, retired=bool(head.get("retired", True)))
+        if "bad" in head:
+            raise BadImage(head["bad"])
+        return _unpacked(head["pictures"], body)
+
+    def _take(self) -> _Child:
+        with self._lock:
+            while self._idle:
+                child = self._idle.pop()
+                if child.is_alive():
+                    return child
+                child.end()
+        return _Child()
+
+    def _put_back(self, child: _Child, *, retired: bool) -> None:
+        if retired:
+            child.end()
+            return
+        with self._lock:
+            self._idle.append(child)
+
+    def end(self) -> None:
+        with self._lock:
+            while self._idle:
+                self._idle.pop().end()
+
+
+def _packed(pictures: dict[int, Picture]) -> list[list[Any]]:
+    return [[key, len(p.data), p.mime, p.ext, p.width_px, p.height_px, p.sha256] for key, p in pictures.items()]
+
+
+def _unpacked(rows: list[list[Any]], body: bytes) -> dict[int, Picture]:
+    pictures, position = {}, 0
+    for key, length, *described in rows:
+        pictures[key] = Picture(body[position : position + length], *described)
+        position += length
+    return pictures
+
+
+_children = _Children(CHILDREN_MAX)
+atexit.register(_children.end)
+
+
+def main() -> None:
+    """The child: one picture after the other, until nobody asks any more."""
+    _limit_this_process()
+    while True:
+        try:
+            request, data = _receive(sys.stdin.buffer)
+        except EOFError:
+            return
+        _limit_cpu(request["cpu_s"])
+        _answer(request["task"], data)
+
+
+def _answer(task: str, data: bytes) -> None:
+    try:
+        pictures = TASKS[task](data)
+    except BadImage as bad:
+        _send(sys.stdout.buffer, {"bad": str(bad), "retired": _has_grown()})
+    else:
+        head = {"pictures": _packed(pictures), "retired": _has_grown()}
+        _send(sys.stdout.buffer, head, *(picture.data for picture in pictures.values()))
+
+
+def _limit_this_process() -> None:
+    if resource is None:
+        return
+    os.nice(10)
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # each thread's stack and heap count as memory
+    resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY_MAX_BYTES, CHILD_MEMORY_MAX_BYTES))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _limit_cpu(seconds: float) -> None:
+    """The limit counts a process's whole life, so each picture's share lies on top of what was used."""
+    if resource is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + seconds) + 1, hard))
+
+
+def _has_grown() -> bool:
+    if resource is None:
+        return False
+    kilo = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo > CHILD_KEEP_BYTES
+
+
+if __name__ == "__main__":
+    main()
