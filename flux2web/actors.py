@@ -17,13 +17,14 @@ from django.utils import timezone
 from . import lifecycle
 from .lifecycle import Next
 from .models import Batch, State
+from .providers.base import SUBMIT_LIMIT_S
 
 log = structlog.get_logger(__name__)
 DELAY_MAX_S = 10  # further ahead is the clock's: a delayed message lives in a worker's memory
 SPARE_S = 30  # a time limit above the HTTP timeouts: it cannot interrupt a blocking read anyway
 
 
-@dramatiq.actor(queue_name="submit", time_limit=(settings.SUBMIT_LEASE_S + SPARE_S) * 1000)
+@dramatiq.actor(queue_name="submit", time_limit=int(SUBMIT_LIMIT_S + SPARE_S) * 1000)
 def submit(task_id: int) -> None:
     kick(task_id, lifecycle.submit(task_id))
 

@@ -357,7 +357,7 @@ def _turn_wait_s(account: ProviderAccount, now: datetime) -> float | None:
 
 
 def _write_sending(task: Task, account: ProviderAccount, now: datetime) -> Sending | None:
-    lease_until, secret, key = now + timedelta(seconds=settings.SUBMIT_LEASE_S), new_token(), account.key
+    lease_until, secret, key = now + timedelta(seconds=_lease_s(task, account)), new_token(), account.key
     if not _move(task, State.SUBMITTING, cause=f"chose {account}", due_at=lease_until, account=account):
         return None
     attempt = Attempt.objects.create(
@@ -370,6 +370,12 @@ def _write_sending(task: Task, account: ProviderAccount, now: datetime) -> Sendi
         with_callback=_may_ring(account),
     )
     return Sending(task, attempt, account, secret)
+
+
+def _lease_s(task: Task, account: ProviderAccount) -> float:
+    """The longest a create can take, and a margin: uploads to the provider come before it, one after another."""
+    uploads = task.reference_count if accounts.capabilities(account).takes_uploads else 0
+    return settings.SUBMIT_LEASE_S + uploads * settings.UPLOAD_LEASE_S
 
 
 def _may_ring(account: ProviderAccount) -> bool:

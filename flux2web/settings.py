@@ -287,6 +287,7 @@ CREATE_TIMEOUT_S = 60  # the whole create call
 LOOK_TIMEOUT_S = 15
 FETCH_TIMEOUT_S = 60
 SUBMIT_LEASE_S = CREATE_TIMEOUT_S + 30  # after this an unanswered create is uncertain
+UPLOAD_LEASE_S = 30  # more for each reference that is uploaded to the provider first
 LOOK_LEASE_S = 30  # a claimed look that died is due again after this
 SAVE_LEASE_S = FETCH_TIMEOUT_S + 30
 QUEUED_LIMIT_S = 15 * 60  # while no account may take the task; waiting for a turn does not count
