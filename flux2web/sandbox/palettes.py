@@ -155,7 +155,7 @@ def from_picture(picture: Image.Image) -> Palette:
 def _main_colours(picture: Image.Image) -> list[Colour]:
     """Six colours of the picture; a picture of one colour alone gives six shades of it."""
     small = picture.convert("RGB").resize((64, 64)).quantize(6, Image.Quantize.MEDIANCUT).convert("RGB")
-    found = [colour for _, colour in small.getcolors() or []]
+    found: list[Colour] = [colour for _, colour in small.getcolors() or []]  # type: ignore[misc]
     shades = [mix(found[0], (255, 255, 255), 0.5), mix(found[0], (0, 0, 0), 0.5)]
     return (found + (shades + found) * 6)[:6]
 

@@ -52,13 +52,12 @@ def silk(size: Size, palette: Palette, rng: Random) -> Image.Image:
     table = [ramp(tones, i / 255) for i in range(256)]
     across = [(sway(c / columns), pull(c / columns), twist(c / columns)) for c in range(columns)]
     cloth = Image.new("RGB", (columns, rows))
-    pixels = cloth.load()
     for r in range(rows):
         y = r / rows
         for c, (a, b, t) in enumerate(across):
             phase = folds * y + lean * c / columns * 2 + 2.6 * ((1 - y) * a + y * b) + 0.8 * math.sin(3 * y + 2 * t)
             value = 0.52 + 0.36 * math.sin(phase + 0.75 * math.sin(phase)) + 0.09 * math.sin(3.1 * phase + 4 * t)
-            pixels[c, r] = table[min(255, max(0, int(value * 255)))]
+            cloth.putpixel((c, r), table[min(255, max(0, int(value * 255)))])
     return cloth.resize(size, Image.Resampling.BICUBIC)
 
 
