@@ -460,6 +460,8 @@ class PriceForm(forms.Form):
         self.price = price
         shown = {"credits": price.credits, "each": price.credits_per_reference or ""} if price else {}
         super().__init__(data, prefix="-".join(self.place.values()), initial=shown)
+        for field in (self.fields["credits"], self.fields["each"]):
+            field.widget.attrs["aria-label"] = f"{field.label}, {provider} {family} {resolution}"
 
     def clean_credits(self) -> int | None:
         credits = self.cleaned_data["credits"]

@@ -18,7 +18,7 @@ from ..forms_people import GrantForm, OwnerForm, PriceForm, ProviderForm, TeamFo
 from ..models import Entry, Price, ProviderAccount, Role, Team
 from ..money import credits_text
 from ..providers.base import Capabilities, Provider
-from .teams import invite_link, ledger_lines
+from .teams import invite_link, ledger_lines, sums
 
 FAMILIES, RESOLUTIONS = ("pro", "flex"), ("1K", "2K")
 
@@ -95,9 +95,8 @@ def team_page(
 ) -> HttpResponse:
     cursor = request.GET.get("before")
     entries = queries.ledger_page(row, cursor)
-    context = {
+    context = sums(access.any_team(row.slug).budget) | {
         "team": row,
-        "budget": access.any_team(row.slug).budget,
         "people": row.memberships.select_related("user").order_by("joined", "id"),
         "has_owner": row.memberships.filter(role=Role.OWNER).exists(),
         "form": form or GrantForm(),

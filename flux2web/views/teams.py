@@ -20,7 +20,7 @@ from django.views.decorators.http import require_POST
 
 from .. import access, queries
 from ..forms_people import InviteForm, InviteGone, NewPersonForm, RoleForm, change_member, join, makes_owner
-from ..models import Entry, Invite, Membership, Role, write
+from ..models import Budget, Entry, Invite, Membership, Role, write
 from ..models.base import token_hash
 from ..orders import Refusal
 
@@ -71,8 +71,13 @@ def balance(request: HttpRequest, member: Membership) -> HttpResponse:
 def budget(request: HttpRequest, member: Membership) -> HttpResponse:
     cursor = request.GET.get("before")
     page = queries.ledger_page(member.team, cursor)
-    context = {"budget": member.team.budget, "lines": ledger_lines(page.rows), "next": page.next, "cursor": cursor}
+    context = sums(member.team.budget) | {"lines": ledger_lines(page.rows), "next": page.next, "cursor": cursor}
     return render(request, "teams/budget.html", context)
+
+
+def sums(budget: Budget) -> dict[str, object]:
+    """What teams/_sums.html shows; `left` is the percent of the granted credits that is available, rounded down."""
+    return {"budget": budget, "left": budget.available * 100 // budget.granted if budget.granted else 0}
 
 
 # --- Members -------------------------------------------------------------------------------------------------------
