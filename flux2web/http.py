@@ -481,6 +481,9 @@ class _Transport(httpx.BaseTransport):
     def close(self) -> None:
         self._pool.close()
 
+    def __del__(self) -> None:
+        self.close()  # the connections that a thread kept end with it
+
 
 class _Body(httpx.SyncByteStream):
     def __init__(self, answer: httpcore.Response) -> None:

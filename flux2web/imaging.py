@@ -707,10 +707,10 @@ def _limit_cpu(seconds: float) -> None:
 
 
 def _has_grown() -> bool:
-    if resource is None:
-        return False
-    kilo = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo > CHILD_KEEP_BYTES
+    """Whether this process was once too large. Not by getrusage: its peak counts what the parent was when it forked."""
+    status = Path("/proc/self/status")
+    peak_kb = re.search(r"VmHWM:\s+(\d+)", status.read_text()) if status.exists() else None
+    return peak_kb is not None and int(peak_kb[1]) * 1024 > CHILD_KEEP_BYTES
 
 
 if __name__ == "__main__":
