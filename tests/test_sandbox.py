@@ -103,7 +103,9 @@ DOORS = {
 }
 
 
-def kie_body(prompt: str = "a quiet hill", references: Any = None, callback: str = "", **more: Any) -> dict[str, Any]:
+def kie_body(
+    prompt: str = "an abstract tile", references: Any = None, callback: str = "", **more: Any
+) -> dict[str, Any]:
     mode = "text-to-image" if references is None else "image-to-image"
     given = {"prompt": prompt, "aspect_ratio": "1:1", "resolution": "1K"} | more
     body = {"model": f"flux-2/flex-{mode}", "input": given}
@@ -112,7 +114,9 @@ def kie_body(prompt: str = "a quiet hill", references: Any = None, callback: str
     return body | ({"callBackUrl": callback} if callback else {})
 
 
-def apixo_body(prompt: str = "a quiet hill", references: Any = None, callback: str = "", **more: Any) -> dict[str, Any]:
+def apixo_body(
+    prompt: str = "an abstract tile", references: Any = None, callback: str = "", **more: Any
+) -> dict[str, Any]:
     mode = "pro-text-to-image" if references is None else "pro-image-to-image"
     given = {"mode": mode, "prompt": prompt, "aspect_ratio": "1:1", "resolution": "1K"} | more
     if references is not None:
@@ -122,7 +126,7 @@ def apixo_body(prompt: str = "a quiet hill", references: Any = None, callback: s
 
 
 def flux2api_body(
-    prompt: str = "a quiet hill", references: Any = None, callback: str = "", **more: Any
+    prompt: str = "an abstract tile", references: Any = None, callback: str = "", **more: Any
 ) -> dict[str, Any]:
     mode = "pro-text-to-image" if references is None else "pro-image-to-image"
     body = {"model": mode, "prompt": prompt} | more
@@ -130,7 +134,7 @@ def flux2api_body(
     return body | ({"callBackUrl": callback} if callback else {})
 
 
-def vtrix_body(prompt: str = "a quiet hill", references: Any = (), **more: Any) -> dict[str, Any]:
+def vtrix_body(prompt: str = "an abstract tile", references: Any = (), **more: Any) -> dict[str, Any]:
     names = ("input_image", *(f"input_image_{n}" for n in range(2, 20)))
     size = {} if references else {"width": 256, "height": 256}
     given = {"prompt": prompt} | size | dict(zip(names, references or (), strict=False)) | more
@@ -396,7 +400,7 @@ def test_flux2api_rings_with_its_status_reply(sandbox: Sandbox, peer: Peer) -> N
 
 def test_a_callback_is_tried_again(sandbox: Sandbox, peer: Peer) -> None:
     peer.answers = [500, 503]
-    sandbox.accepted("apixo", callback=f"{peer.base}/ring")
+    sandbox.accepted("apixo", prompt="[fail] a hill", callback=f"{peer.base}/ring")
     assert peer.ring() == peer.ring() == peer.ring()
     time.sleep(0.2)
     assert peer.rings.empty()
@@ -404,7 +408,7 @@ def test_a_callback_is_tried_again(sandbox: Sandbox, peer: Peer) -> None:
 
 def test_a_callback_is_given_up_after_its_tries(sandbox: Sandbox, peer: Peer) -> None:
     peer.answers = [500] * 9
-    sandbox.accepted("revid", callback=f"{peer.base}/ring")
+    sandbox.accepted("revid", prompt="[fail] a hill", callback=f"{peer.base}/ring")
     for _ in range(3):
         peer.ring()
     time.sleep(0.4)
@@ -462,7 +466,7 @@ def test_slow_takes_five_times_as_long(tmp_path: Path) -> None:
 
 def test_stuck_never_ends_and_silent_never_rings(sandbox: Sandbox, peer: Peer) -> None:
     stuck = sandbox.accepted("revid", prompt="[stuck] a hill", callback=f"{peer.base}/ring")
-    silent = sandbox.accepted("revid", prompt="[silent] a hill", callback=f"{peer.base}/ring")
+    silent = sandbox.accepted("revid", prompt="[silent] abstract", callback=f"{peer.base}/ring")
     assert sandbox.ending("revid", silent)["state"] == "success"
     time.sleep(0.1)
     assert sandbox.status("revid", stuck).json()["data"]["state"] == "generating"
@@ -472,8 +476,8 @@ def test_stuck_never_ends_and_silent_never_rings(sandbox: Sandbox, peer: Peer) -
 @pytest.mark.parametrize("vendor", WITH_CALLBACK)
 def test_lost_cuts_the_answer_and_rings_all_the_same(sandbox: Sandbox, peer: Peer, vendor: str) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
-        sandbox.create(vendor, prompt="[lost] a hill", callback=f"{peer.base}/ring")
-    assert sandbox.ending(vendor, task_id(peer.ring()))["state"] == "success"
+        sandbox.create(vendor, prompt="[lost fail] a hill", callback=f"{peer.base}/ring")
+    assert sandbox.ending(vendor, task_id(peer.ring()))["state"].startswith("fail")
 
 
 def test_lost_and_silent_is_both(sandbox: Sandbox, peer: Peer) -> None:
@@ -492,7 +496,7 @@ def test_lost_is_cut_off_under_uvicorn_too(tmp_path: Path) -> None:
         thread.start()
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/sandbox/revid/paid/flux-2/create"
         with pytest.raises(httpx.RemoteProtocolError):
-            httpx.post(url, json=kie_body(prompt="[lost] a hill"), headers=X_KEY, trust_env=False)
+            httpx.post(url, json=kie_body(prompt="[lost fail] a hill"), headers=X_KEY, trust_env=False)
         assert httpx.post(url, json=kie_body(), headers=X_KEY, trust_env=False).json()["code"] == 200
         server.should_exit = True
         thread.join(PATIENCE_S)
@@ -500,25 +504,25 @@ def test_lost_is_cut_off_under_uvicorn_too(tmp_path: Path) -> None:
 
 
 def test_twice_rings_three_times(sandbox: Sandbox, peer: Peer) -> None:
-    sandbox.accepted("apikley", prompt="[twice] a hill", callback=f"{peer.base}/ring")
+    sandbox.accepted("apikley", prompt="[twice fail] a hill", callback=f"{peer.base}/ring")
     assert peer.ring() == peer.ring() == peer.ring()
 
 
 @pytest.mark.parametrize("vendor", WITH_CALLBACK)
 def test_early_rings_before_it_answers(sandbox: Sandbox, peer: Peer, vendor: str) -> None:
-    upstream_id = sandbox.accepted(vendor, prompt="[early] a hill", callback=f"{peer.base}/ring")
+    upstream_id = sandbox.accepted(vendor, prompt="[early fail] a hill", callback=f"{peer.base}/ring")
     assert task_id(peer.rings.get_nowait()[1]) == upstream_id
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_badjson_spoils_the_first_three_looks(sandbox: Sandbox, vendor: str) -> None:
-    upstream_id = sandbox.accepted(vendor, prompt="[badjson] a hill")
+    upstream_id = sandbox.accepted(vendor, prompt="[badjson fail] a hill")
     kinds = [sandbox.status(vendor, upstream_id).headers["Content-Type"].split(";")[0] for _ in range(4)]
     assert kinds == ["text/html"] * 3 + ["application/json"]
 
 
 def test_gone_has_no_picture(sandbox: Sandbox) -> None:
-    data = sandbox.ending("revid", sandbox.accepted("revid", prompt="[gone] a hill"))
+    data = sandbox.ending("revid", sandbox.accepted("revid", prompt="[gone] abstract"))
     assert sandbox.http.get(result_url(data)).status_code == 404
 
 

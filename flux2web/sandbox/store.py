@@ -185,8 +185,13 @@ class Store:
         )
 
     def next_callback_at(self) -> float | None:
+        """When the next callback is due that nobody is busy with."""
         with self._lock:
-            return self._db.execute("select min(callback_at) from task where callbacks_left > 0").fetchone()[0]
+            rows = self._db.execute(
+                "select n, callback_at from task where callbacks_left > 0 and callback_at is not null"
+                " order by callback_at limit 16"
+            )
+            return next((row["callback_at"] for row in rows if row["n"] not in self._calling), None)
 
     def settle_callback(self, task: Task, *, retry_at: float | None) -> None:
         """Delivered or given up (`retry_at` None: the next copy, if any, is due now), or to be tried again then."""

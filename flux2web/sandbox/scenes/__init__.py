@@ -33,15 +33,15 @@ SCENES: dict[str, Scene] = {
 }
 
 WORDS = {
-    "hills": "hill hills mountain mountains valley ridge landscape alps forest misty meadow pine pines",
+    "hills": "hill hills mountain mountains valley ridge landscape alps forest meadow pine pines",
     "dunes": "dune dunes desert sand sahara",
     "sea": "sea ocean coast harbour harbor beach lake boat sail sailing island wave waves bay lighthouse water",
-    "city": "city street skyline night neon cyberpunk downtown tokyo urban station",
+    "city": "city street skyline neon cyberpunk downtown tokyo urban station",
     "towers": "tower towers building buildings architecture skyscraper house houses block isometric castle",
-    "still_life": "bowl fruit apple orange still table vase cup jar bottle product ceramic pot kitchen food can perfume",
+    "still_life": "bowl fruit apple orange life table vase cup jar bottle product ceramic pot kitchen food perfume",
     "leaves": "leaf leaves flower flowers plant plants garden botanical fern blossom jungle bouquet",
     "portrait": "portrait face woman man girl boy person people model hair head child astronaut sitter",
-    "currents": "current currents flow stream wind river lines hair-like brush ink swirl",
+    "currents": "current currents flow stream wind river lines brush ink swirl",
     "silk": "silk fabric cloth satin curtain velvet drapery ribbon",
     "paper_cut": "paper cut papercut cave origami layers layered cutout",
     "abstract": "abstract geometric bauhaus pattern shapes poster logo tiles mosaic",

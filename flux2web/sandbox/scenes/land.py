@@ -35,9 +35,9 @@ def hills(size: Size, palette: Palette, rng: Random) -> Image.Image:
     for layer in range(count):
         depth = layer / (count - 1)
         crest = _crest(size, rng, base=0.46 + 0.44 * depth, swing=0.10 - 0.03 * depth, octaves=6 if depth < 0.3 else 4)
-        _ridge(canvas, palette, crest, depth)
         if depth > 0.7 and layer % 2 != count % 2:
             _pines(canvas, palette, crest, rng, depth)
+        _ridge(canvas, palette, crest, depth)
     _birds(canvas, palette, rng, (w * rng.uniform(0.2, 0.75), h * rng.uniform(0.16, 0.3)))
     return canvas
 
@@ -93,7 +93,7 @@ def _ridge(canvas: Image.Image, palette: Palette, crest: list[Point], depth: flo
 
 
 def _pines(canvas: Image.Image, palette: Palette, crest: list[Point], rng: Random, depth: float) -> None:
-    """A stand of pines on a near ridge, thick in places."""
+    """A stand of pines behind the crest of a near ridge, thick in places."""
     unit = min(canvas.size) * (0.022 + 0.03 * depth)
     density = wave(rng, 2)
     places = [p for p in crest[:: max(1, len(crest) // 110)] if density(p[0] / canvas.width) > rng.uniform(-0.4, 0.7)]
@@ -101,6 +101,7 @@ def _pines(canvas: Image.Image, palette: Palette, crest: list[Point], rng: Rando
     def paint(pen: ImageDraw.ImageDraw, k: int) -> None:
         for x, y in places:
             tall = unit * rng.uniform(0.6, 1.25)
+            y += tall * 0.2  # the ridge is drawn over their feet
             for tier in range(4):
                 top, wide = y - tall * (1 - tier * 0.22), tall * (0.10 + 0.055 * tier)
                 pen.polygon(
