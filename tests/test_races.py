@@ -1,0 +1,153 @@
+"""Storms: many at once at the same credits and the same task. Exactly one outcome, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import connections
+from django.utils import timezone
+
+from flux2web import ledger, lifecycle
+from flux2web.models import Batch, Entry, Result, State, Task
+from flux2web.orders import Refusal
+
+from . import factories
+from .peer import serving
+from .road import look, press, sums, task_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def at_once(jobs, *, threads: int = 48):
+    """Run all jobs from a common start, many at a time, each thread with its own connection."""
+    start = threading.Barrier(min(threads, len(jobs)))
+    ready = threading.local()
+
+    def run(job):
+        if not getattr(ready, "now", False):
+            ready.now = True
+            start.wait(30)
+        return job()
+
+    def tidy(_):
+        connections.close_all()
+
+    with ThreadPoolExecutor(min(threads, len(jobs))) as pool:
+        answers = list(pool.map(run, jobs))
+        finish = threading.Barrier(min(threads, len(jobs)))
+        list(pool.map(lambda _: (finish.wait(30), tidy(_)), range(min(threads, len(jobs)))))
+    return answers
+
+
+@pytest.fixture
+def peer(settings):
+    settings.PUBLIC_URL = "http://127.0.0.1:9"
+    settings.RING_BURST_S = (0,) * 50
+    with serving() as peer:
+        yield peer
+
+
+@pytest.fixture
+def member(peer, cleo, north, membership):
+    factories.make_account("revid", base_url=peer.url, rate_count=100_000)
+    return membership(cleo, north)
+
+
+def test_200_submits_at_once_against_a_budget_for_50_give_exactly_50(member, north):
+    factories.book(north, "revoke", 500, granted=-500)
+    answers = at_once([lambda: press(member)] * 200)
+    assert Counter(type(answer) for answer in answers) == {Batch: 50, Refusal: 150}
+    assert {answer.kind for answer in answers if isinstance(answer, Refusal)} == {"budget"}
+    assert sums(north) == (500, 500, 0)
+    assert Task.objects.count() == Entry.objects.filter(kind="hold").count() == 50
+
+
+def test_64_presses_of_one_form_are_one(member, north):
+    answers = at_once([lambda: press(member, key="one")] * 64)
+    assert len(set(answers)) == 1
+    assert sums(north) == (1000, 10, 0)
+
+
+def test_64_posts_of_one_grant_are_one(north, ana):
+    give = lambda: ledger.grant(north, 100, actor=ana, reason="more", key="one")  # noqa: E731
+    assert len({answer.pk for answer in at_once([give] * 64)}) == 1
+    assert sums(north)[0] == 1100
+
+
+def test_grants_revokes_and_submits_at_once_add_up(member, north, ana):
+    def grant(n):
+        return lambda: ledger.grant(north, 10, actor=ana, reason="more", key=f"g{n}")
+
+    def revoke(n):
+        return lambda: ledger.revoke(north, 10, actor=ana, reason="less", key=f"r{n}")
+
+    at_once([job(n) for n in range(40) for job in (grant, revoke)] + [lambda: press(member)] * 60)
+    granted = sum((1 if e.kind == "grant" else -1) * e.amount for e in Entry.objects.filter(kind__in=["grant", "revoke"]))
+    holds = Entry.objects.filter(kind="hold").count() * 10
+    assert sums(north) == (granted, holds, 0)
+
+
+def test_300_finished_tasks_raced_by_checks_and_callbacks_have_300_outcomes(member, north, peer, monkeypatch):
+    factories.book(north, "grant", 5000, granted=5000)
+    secrets = []
+    monkeypatch.setattr(lifecycle, "new_token", lambda: secrets.append(f"s{len(secrets)}") or secrets[-1])
+    tasks = [look(task_of(press(member))) for _ in range(300)]
+    for number, task in enumerate(tasks):
+        peer.jobs[task.upstream_id] = "fail" if number % 3 == 0 else "success"
+    Task.objects.update(due_at=timezone.now())
+
+    def racers(task, secret):
+        def ring():
+            lifecycle.ring("revid", secret, "POST", peer.callback_body(task.upstream_id, "fail"))
+            lifecycle.check(task.pk)
+
+        return [lambda: lifecycle.check(task.pk), ring, lambda: lifecycle.check(task.pk), ring]
+
+    at_once([racer for task, secret in zip(tasks, secrets, strict=True) for racer in racers(task, secret)], threads=32)
+    Task.objects.filter(state=State.SAVING).update(due_at=timezone.now())
+    saving = list(Task.objects.filter(state=State.SAVING).values_list("pk", flat=True))
+    assert len(saving) == 200
+    at_once([lambda pk=pk: lifecycle.save(pk) for pk in saving for _ in range(2)], threads=16)
+
+    outcomes = Counter(Entry.objects.filter(kind__in=["settle", "release"]).values_list("kind", flat=True))
+    assert outcomes == {"settle": 200, "release": 100}
+    assert Result.objects.count() == 200
+    assert sums(north) == (6000, 0, 2000)
+
+
+def test_one_waiting_task_claimed_by_many_is_sent_once(member, peer):
+    task = task_of(press(member))
+    at_once([lambda: lifecycle.submit(task.pk)] * 32)
+    assert len(peer.creates) == 1
+
+
+def test_cancel_races_submit_and_one_wins(member, north, peer, cleo):
+    for _ in range(15):
+        task = task_of(press(member))
+        at_once([lambda: lifecycle.submit(task.pk), lambda: lifecycle.cancel(task, cleo)] * 4)
+        task.refresh_from_db()
+        assert task.state in (State.RUNNING, State.CANCELLED)
+        assert (task.entries.filter(kind="release").count() == 1) == (task.state == State.CANCELLED)
+
+
+def test_a_throttle_is_exact_under_many(member, peer):
+    account = factories.any_account("revid")
+    account.rate_count, account.rate_s = 5, 3600
+    account.save()
+    now = timezone.now()
+    taken = at_once([lambda: account.__class__.objects.get(pk=account.pk).take_call(now)] * 40)
+    assert taken.count(None) == 5
+
+
+def test_a_ceiling_is_exact_under_many(member, peer):
+    account = factories.any_account("revid")
+    account.concurrent = 3
+    account.save()
+    tasks = [task_of(press(member)) for _ in range(20)]
+    at_once([lambda pk=task.pk: lifecycle.submit(pk) for task in tasks])
+    assert Task.objects.in_flight().count() == len(peer.creates) == 3
+
+
