@@ -37,8 +37,7 @@ class Site:
     def __init__(self) -> None:
         self._pages = WSGIMiddleware(django_pages, workers=PAGE_THREADS)
         self._doors = WSGIMiddleware(django_pages, workers=DOOR_THREADS)  # callbacks, hosted references, health
-        self._sandbox_app = make_app(settings.VAR_DIR, min_s=settings.SANDBOX_S[0], max_s=settings.SANDBOX_S[1])
-        self._sandbox = WSGIMiddleware(self._sandbox_app, workers=SANDBOX_THREADS)
+        self._sandbox = Sandbox() if settings.EMBEDDED else None  # its state belongs to one process
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -59,11 +58,12 @@ class Site:
                 await send({"type": "lifespan.startup.complete"})
             else:
                 await hub.close()
-                self._sandbox_app.close()
+                if self._sandbox:
+                    self._sandbox.close()
                 return await send({"type": "lifespan.shutdown.complete"})
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        pool, limit_bytes = self._pool(scope["path"])
+        pool, limit_bytes = self._pool(scope)
         # a2wsgi reads the query string as ASCII; a client may send anything.
         scope["query_string"] = quote(scope["query_string"], safe="!#$%&'()*+,/:;=?@[]~").encode()
         with tempfile.SpooledTemporaryFile(SPOOL_MEMORY_BYTES) as body:
@@ -73,14 +73,33 @@ class Site:
             body.seek(0)
             await pool(scope, _replay(body, receive), send)  # type: ignore[arg-type]
 
-    def _pool(self, path: str) -> tuple[WSGIMiddleware, int]:
-        if path.startswith("/sandbox/"):
-            return self._sandbox, settings.BODY_MAX_BYTES
+    def _pool(self, scope: Scope) -> tuple[WSGIMiddleware, int]:
+        path = scope["path"]
+        if self._sandbox and path.startswith("/sandbox/") and is_from_here(scope):
+            return self._sandbox.pool, settings.BODY_MAX_BYTES
         if path.startswith("/hooks/"):
             return self._doors, settings.CALLBACK_MAX_BYTES
         if path.startswith(("/i/", "/health/")):
             return self._doors, 0
         return self._pages, settings.BODY_MAX_BYTES
+
+
+class Sandbox:
+    """The pretend providers, on threads of their own."""
+
+    def __init__(self) -> None:
+        min_s, max_s = settings.SANDBOX_S
+        self._app = make_app(settings.VAR_DIR, min_s=min_s, max_s=max_s)
+        self.pool = WSGIMiddleware(self._app, workers=SANDBOX_THREADS)
+        self.close = self._app.close
+
+
+def is_from_here(scope: Scope) -> bool:
+    """Whether this very machine asks, not through a proxy: the sandbox fetches whatever address it is given, for a key
+    that everybody knows."""
+    client = scope.get("client") or ("", 0)
+    forwarded = any(name in (b"x-forwarded-for", b"forwarded") for name, _ in scope["headers"])
+    return client[0] in ("127.0.0.1", "::1") and not forwarded
 
 
 Refused = tuple[int, bytes]

@@ -345,7 +345,11 @@ LOGGING = {
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": env("LOG_LEVEL", default="WARNING")},
-    "loggers": {"flux2web": {"level": env("LOG_LEVEL", default="INFO")}},
+    "loggers": {
+        "flux2web": {"level": env("LOG_LEVEL", default="INFO")},
+        # Each worker of the embedded shape adds its own middleware to the one broker, which Dramatiq remarks on.
+        "dramatiq.broker": {"level": "ERROR"},
+    },
 }
 structlog.configure(
     processors=[
