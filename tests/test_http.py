@@ -782,6 +782,18 @@ def test_fetch_ends_at_its_total_time_however_fast_the_bytes_come(serve):
     assert 0.4 < time.monotonic() - began < 1
 
 
+def test_fetch_waits_for_a_slow_sender_that_keeps_the_pace(serve, scaled):
+    def slow(connection, _request):
+        connection.sendall(http_answer(length=20_000))
+        for _ in range(20):
+            time.sleep(0.03)
+            connection.sendall(b"x" * 1000)
+
+    began = time.monotonic()
+    assert len(fetched_from(serve, slow, min_bytes_per_s=10_000)) == 20_000
+    assert time.monotonic() - began > http.FETCH_GRACE_S
+
+
 def test_failures_name_the_host_alone(serve, names):
     messages = [
         fails(fetched_from, serve, says(http_answer(status=404))).message,

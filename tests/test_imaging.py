@@ -382,6 +382,7 @@ def test_profile_of_another_colour_space_is_applied(tmp_path):
         looks_like_the_drawing(opened(clean(source)))
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @BOTH
 @FORMS
 @pytest.mark.parametrize("rubbish", [b"Exif\0\0rubbish", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0" + bytes(20)])
