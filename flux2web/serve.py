@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import dramatiq
@@ -31,6 +32,11 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, before_stop: Callable[[], None] = lambda: None) -> None:
         super().__init__(config)
         self._before_stop = before_stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A stop as told is a success: uvicorn would raise the signal again once it has stopped."""
+        self.force_exit = self.should_exit  # asked twice: do not wait for requests
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         watchdog = threading.Timer(STOP_S, os._exit, args=(0,))

@@ -41,9 +41,15 @@ class Stored:
 
 
 def save_reference(team: Team, user: User, file: IO[bytes], name: str) -> Reference:
-    """Keep an upload as our own re-encoded picture. Raises imaging.BadImage with a message for people."""
+    """Keep an upload as our own re-encoded picture. Raises imaging.BadImage with a message for people.
+
+    The same picture from the same person again is the same reference: a form posted twice stays the same order.
+    """
     source = file.read(settings.UPLOAD_MAX_BYTES + 1)
     picture, thumbs = imaging.save_upload(source)
+    known = Reference.objects.filter(team=team, user=user, sha256=picture.sha256, deleted_at=None).first()
+    if known:
+        return known
     folder = f"references/{team.pk}"
     key, thumb_key = _put(folder, picture), _put(folder, thumbs[320], "-320")
     faults.point("CP16")
