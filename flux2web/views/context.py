@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
+from .. import accounts
 from ..models import Membership, ProviderAccount, User
 
 
@@ -23,4 +24,4 @@ def open_memberships(user: User) -> list[Membership]:
 
 
 def is_sandbox() -> bool:
-    return ProviderAccount.objects.switched_on().filter(sandbox=True).exists()
+    return accounts.sandbox_on() and ProviderAccount.objects.switched_on().filter(sandbox=True).exists()

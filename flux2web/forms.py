@@ -1,0 +1,241 @@
+"""What the compose form accepts, and what it says when it does not."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.core.files.uploadedfile import UploadedFile
+from django.utils.datastructures import MultiValueDict
+
+from . import access, imaging, routing, storage
+from .models import Membership, Reference, Task
+from .orders import COUNT_MAX, Order, Quote, Refusal
+from .providers.base import PROMPT_MAX, PROMPT_MIN, REFERENCES_MAX
+
+FAMILIES = [("pro", "Pro"), ("flex", "Flex")]
+RATIOS = ["1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3"]
+RESOLUTIONS = ["1K", "2K"]
+FORMATS = [("", "Any"), ("jpeg", "JPEG"), ("png", "PNG")]
+TOLERANCES = [("", "Default"), *((str(step), str(step)) for step in range(1, 6))]
+SEED_MAX = 2**32 - 1
+DEFAULTS = {"family": "pro", "aspect_ratio": "1:1", "resolution": "1K", "count": "1", "provider": ""}
+ID_DIGITS_MAX = 18
+STORAGE_DOWN = "This site cannot store pictures right now. Try again in a minute."
+SAVED_MAX = 2 * REFERENCES_MAX  # files kept of one post, however many it brings
+
+
+class PromptField(forms.CharField):
+    """3 to 5,000 code points, trimmed, with line ends as people see them."""
+
+    widget = forms.Textarea
+
+    def to_python(self, value: Any) -> str:
+        return (super().to_python(value) or "").replace("\r\n", "\n").strip()
+
+    def run_validators(self, value: str) -> None:
+        if broken := next((index for index, char in enumerate(value, 1) if is_broken(char)), 0):
+            raise ValidationError(f"Character {broken} of the prompt is broken and cannot be sent. Type it again.")
+        if 0 < len(value) < PROMPT_MIN:
+            raise ValidationError(f"Write at least {PROMPT_MIN} characters; this has {len(value)}.")
+        if len(value) > PROMPT_MAX:
+            raise ValidationError(f"Write {PROMPT_MAX:,} characters at most; this has {len(value):,}.")
+
+
+def is_broken(char: str) -> bool:
+    """NUL, half of a surrogate pair, or the mark that decoding leaves in place of one."""
+    return char in "\0\ufffd" or "\ud800" <= char <= "\udfff"
+
+
+class Files(forms.FileInput):
+    allow_multiple_selected = True
+
+
+class FilesField(forms.FileField):
+    """Several files at once, for browsers without JavaScript."""
+
+    widget = Files
+
+    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile]:
+        return list(data or [])
+
+
+class IdsField(forms.Field):
+    """Ordered ids, repeated. What is no id stays as text, so that it is looked for, not found, and named."""
+
+    widget = forms.MultipleHiddenInput
+
+    def to_python(self, value: Any) -> list[int]:
+        return [as_id(text) for text in value or []]
+
+
+def as_id(text: object) -> int:
+    """The id, or 0, which no row has."""
+    digits = str(text)
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= ID_DIGITS_MAX else 0
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A numbered place in the form; `reference` is None where this team has none of that id (any more)."""
+
+    number: int
+    id: int
+    reference: Reference | None
+
+
+class ComposeForm(forms.Form):
+    """One press of the button. As a draft it is only priced: the prompt may still be missing."""
+
+    prompt = PromptField(error_messages={"required": "Say what to draw."})
+    family = forms.ChoiceField(choices=FAMILIES)
+    aspect_ratio = forms.ChoiceField(choices=[*((ratio, ratio) for ratio in RATIOS), ("auto", "auto")])
+    resolution = forms.ChoiceField(choices=[(size, size) for size in RESOLUTIONS])
+    count = forms.IntegerField(min_value=1, max_value=COUNT_MAX, required=False)
+    provider = forms.CharField(max_length=20, required=False)
+    seed = forms.IntegerField(min_value=0, max_value=SEED_MAX, required=False)
+    output_format = forms.ChoiceField(choices=FORMATS, required=False)
+    safety_tolerance = forms.TypedChoiceField(choices=TOLERANCES, coerce=int, empty_value=None, required=False)
+    references = IdsField(required=False)
+    files = FilesField(required=False)  # type: ignore[assignment]
+    parent = forms.CharField(required=False)
+    price = forms.CharField(required=False)
+    key = forms.CharField(max_length=80, required=False)
+
+    def __init__(self, *args: Any, member: Membership, draft: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.member = member
+        self.slots = [] if self.is_bound else self._slots([as_id(pk) for pk in self.initial.get("references", [])])
+        self.fields["prompt"].required = not draft
+        for name in ("family", "aspect_ratio", "resolution"):
+            self.fields[name].error_messages["invalid_choice"] = "There is no such choice: %(value)s."
+        self.fields["seed"].error_messages["invalid"] = f"A seed is a whole number from 0 to {SEED_MAX:,}."
+
+    # --- what was given ------------------------------------------------------------------------------------------------
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or {}
+        ids = self._in_place(values) + [kept.pk for kept in self._keep_files(values.get("files") or [])]
+        values["references"] = ids
+        self.slots = self._slots(ids)  # before any error: Django forgets the value of a field that has one
+        self._check_references()
+        if values.get("aspect_ratio") == "auto" and not ids:
+            self.add_error("aspect_ratio", "“Auto” takes the shape of image 1: add an image, or choose a shape.")
+        return values
+
+    def _keep_files(self, files: list[UploadedFile]) -> list[Reference]:
+        """Files become references even if the post is refused for another reason: nobody uploads twice."""
+        return [kept for file in files[:SAVED_MAX] if (kept := self._keep(file))]
+
+    def _keep(self, file: UploadedFile) -> Reference | None:
+        try:
+            return storage.save_reference(self.member.team, self.member.user, file, str(file.name)[:120])
+        except imaging.BadImage as problem:
+            self.add_error("files", f"{file.name}: {problem}")
+        except storage.StorageDown:
+            self.add_error("files", STORAGE_DOWN)
+        return None
+
+    def _in_place(self, values: dict[str, Any]) -> list[int]:
+        """In slot order; without JavaScript each slot has a number to type, and an empty one leaves it out."""
+        ids, places = (
+            values.get("references") or [],
+            self.data.getlist("place") if hasattr(self.data, "getlist") else [],
+        )
+        if len(places) != len(ids):
+            return list(ids)
+        numbered = [(as_id(place), pk) for place, pk in zip(places, ids, strict=True) if str(place).strip()]
+        return [pk for _, pk in sorted(numbered, key=lambda pair: pair[0])]
+
+    def _slots(self, ids: list[int]) -> list[Slot]:
+        rows = access.references(self.member).in_bulk(ids)
+        return [Slot(number, pk, rows.get(pk)) for number, pk in enumerate(ids, 1)]
+
+    def _check_references(self) -> None:
+        if (over := len(self.slots) - REFERENCES_MAX) > 0:
+            self.add_error("references", f"{len(self.slots)} images; a task takes {REFERENCES_MAX}. Remove {over}.")
+        for slot in self.slots:
+            if slot.reference is None:
+                self.add_error("references", f"Image {slot.number} is not here any more. Remove it or upload it again.")
+
+    # --- what it means -------------------------------------------------------------------------------------------------
+
+    def order(self) -> Order:
+        values = self.cleaned_data
+        return Order(
+            prompt=values["prompt"],
+            family=values["family"],
+            aspect_ratio=values["aspect_ratio"],
+            resolution=values["resolution"],
+            count=values["count"] or 1,
+            provider=values["provider"],
+            seed=values["seed"],
+            output_format=values["output_format"],
+            safety_tolerance=values["safety_tolerance"],
+            references=tuple(slot.id for slot in self.slots),
+            parent=self._parent_id(),
+        )
+
+    def _parent_id(self) -> int | None:
+        """The task this one began from, if it is one that the member may see."""
+        pk = as_id(self.cleaned_data["parent"])
+        return pk if pk and access.tasks(self.member).filter(pk=pk).exists() else None
+
+    @property
+    def price_seen(self) -> int | None:
+        """The total on the button; None where none was shown."""
+        return as_id(self.cleaned_data["price"].strip()) or None
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Put the back end's no beside the field it speaks of."""
+        self.add_error(
+            refusal.field if refusal.field in self.fields and refusal.field != "price" else None, refusal.message
+        )
+
+    # --- what the page shows -------------------------------------------------------------------------------------------
+
+    @property
+    def problems(self) -> list[tuple[str, str]]:
+        """(field or "", message) for the summary above the form."""
+        return [
+            ("" if name == "__all__" else name, text) for name, texts in self.errors.items() for text in map(str, texts)
+        ]
+
+
+def new_key() -> str:
+    return uuid.uuid4().hex
+
+
+def price(member: Membership, given: Mapping[str, Any]) -> Quote | Refusal:
+    """What the form as it stands would cost; what is missing takes its default."""
+    lists = given.lists() if isinstance(given, MultiValueDict) else ((name, _as_list(it)) for name, it in given.items())
+    data = MultiValueDict({**{name: [value] for name, value in DEFAULTS.items()}, **dict(lists)})
+    form = ComposeForm(data, member=member, draft=True)
+    if form.is_valid():
+        return routing.quote(form.order())
+    field, message = form.problems[0]
+    return Refusal("input", field, message)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def like(task: Task) -> dict[str, Any]:
+    """A form filled as this task was asked for."""
+    return {
+        "prompt": task.prompt,
+        "family": task.family,
+        "aspect_ratio": task.aspect_ratio,
+        "resolution": task.resolution,
+        "provider": task.provider,
+        "seed": "" if task.seed is None else str(task.seed),
+        "output_format": task.output_format,
+        "safety_tolerance": "" if task.safety_tolerance is None else str(task.safety_tolerance),
+        "references": [use.reference_id for use in task.task_references.all()],
+        "parent": str(task.pk),
+    }
