@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 from django import forms
@@ -339,8 +340,8 @@ class ProviderForm(forms.Form):
         help_text="Empty: no ceiling.",
     )
 
-    def __init__(self, *args, adapter: Provider, account: ProviderAccount | None, **kwargs) -> None:
-        super().__init__(*args, initial=_as_typed(adapter, account), **kwargs)
+    def __init__(self, data=None, *, adapter: Provider, account: ProviderAccount | None) -> None:
+        super().__init__(data, initial=_as_typed(adapter, account))
         self.adapter, self.account = adapter, account
         for name, values in adapter.options.items():
             self.fields[f"option_{name}"] = _option_field(name, values)
@@ -456,7 +457,7 @@ class PriceForm(forms.Form):
     confirmed = forms.BooleanField(label="Confirm", required=False)
 
     def __init__(self, data=None, *, provider: str, family: str, resolution: str, price: Price | None) -> None:
-        self.place = {"provider": provider, "family": family, "resolution": resolution}
+        self.place: dict[str, Any] = {"provider": provider, "family": family, "resolution": resolution}
         self.price = price
         shown = {"credits": price.credits, "each": price.credits_per_reference or ""} if price else {}
         super().__init__(data, prefix="-".join(self.place.values()), initial=shown)
@@ -476,9 +477,9 @@ class PriceForm(forms.Form):
     def save(self) -> None:
         """Write the row if somebody changed or confirmed it. A changed price is ours, no longer the provider's."""
         credits, each = self.cleaned_data["credits"], self.cleaned_data["each"] or 0
-        if credits is None or not self.has_changed():
-            return
         same = self.price is not None and (self.price.credits, self.price.credits_per_reference) == (credits, each)
+        if credits is None or (same and not self.cleaned_data["confirmed"]):
+            return
         published = bool(same and self.price and self.price.published)
         values = {"credits": credits, "credits_per_reference": each, "published": published}
         Price.objects.update_or_create(**self.place, defaults=values | {"confirmed_at": timezone.now()})

@@ -209,7 +209,8 @@ def is_open(row: Invite) -> bool:
 
 def gone(request: HttpRequest, row: Invite) -> HttpResponse:
     """Used, taken back or run out; whoever it let in is shown the way."""
-    inside = Membership.objects.filter(team=row.team, user_id=request.user.pk, team__closed_at=None).exists()
+    user = request.user
+    inside = user.is_authenticated and user.memberships.filter(team=row.team, team__closed_at=None).exists()
     return render(request, "invites/gone.html", {"invite": row, "inside": inside}, status=410)
 
 
