@@ -67,7 +67,8 @@ def due(now: datetime) -> Iterator[tuple[int, str, datetime]]:
         if after:
             rows = rows.filter(Q(due_at__gt=after[0]) | Q(due_at=after[0], pk__gt=after[1]))
         page = list(rows.values_list("pk", "state", "due_at")[:PAGE])
-        faults.point("CP13")
+        if page:
+            faults.point("CP13")
         yield from page
         if len(page) < PAGE:
             return

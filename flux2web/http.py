@@ -36,6 +36,8 @@ from urllib.parse import quote
 import httpcore
 import httpx
 
+from . import faults
+
 CONNECT_TIMEOUT_S = 5.0
 RESOLVE_TIMEOUT_S = 5.0
 CALL_BODY_MAX_BYTES = 2**20
@@ -433,6 +435,7 @@ class _Stream(httpcore.NetworkStream):
         self._inner, self._wire = inner, wire
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        faults.point("CP5")
         return self._inner.read(max_bytes, self._wire.left_s(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
