@@ -32,6 +32,11 @@ class Site:
     # --- The process
 
     def start(self, **env: str) -> Site:
+        self._wait_ready(self.launch(**env))
+        return self
+
+    def launch(self, **env: str) -> int:
+        """Start without waiting; returns where in the log its words begin."""
         self.var.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "manage.py", "up", "--port", str(self.port)]
         with self.log.open("ab") as log:
@@ -39,8 +44,7 @@ class Site:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=self._environment(env), stdout=log, stderr=log, start_new_session=True
             )
-        self._wait_ready(start)
-        return self
+        return start
 
     def _environment(self, env: dict[str, str]) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not OURS.search(name)}
