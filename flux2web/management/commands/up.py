@@ -5,10 +5,12 @@ import socket
 import sys
 
 from django.conf import settings
-from django.core.management import BaseCommand, CommandError, call_command
+from django.core.management import BaseCommand, CommandError
 
-from flux2web import accounts, lifecycle, pricing, serve
+from flux2web import accounts, lifecycle, serve
 from flux2web.views.setup import setup_path
+
+from .prepare import bring_up_to_date
 
 
 class Command(BaseCommand):
@@ -44,10 +46,7 @@ def prepare(origin: str) -> None:
     """Bring database, static files, prices and accounts up to date. Safe at every start."""
     # The one setting that is known only now: where nothing was said, we are reached at the port we got.
     settings.PUBLIC_URL = settings.PUBLIC_URL or origin
-    call_command("migrate", verbosity=0, interactive=False)
-    call_command("collectstatic", verbosity=0, interactive=False)
-    pricing.seed_prices()
-    accounts.seed_from_environment()
+    bring_up_to_date()
     accounts.seed_sandbox(origin)
 
 
