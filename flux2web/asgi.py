@@ -11,7 +11,7 @@ import asyncio
 import os
 import re
 import tempfile
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flux2web.settings")
@@ -20,7 +20,7 @@ from a2wsgi import WSGIMiddleware
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
-django_pages = get_wsgi_application()
+django_pages: Any = get_wsgi_application()  # two libraries name the WSGI types differently
 
 from .live import Receive, Scope, Send, hub, plain_answer  # noqa: E402 - needs Django's registry
 from .sandbox import make_app  # noqa: E402
@@ -90,7 +90,7 @@ class Sandbox:
     def __init__(self) -> None:
         min_s, max_s = settings.SANDBOX_S
         self._app = make_app(settings.VAR_DIR, min_s=min_s, max_s=max_s)
-        self.pool = WSGIMiddleware(self._app, workers=SANDBOX_THREADS)
+        self.pool = WSGIMiddleware(self._app, workers=SANDBOX_THREADS)  # type: ignore[arg-type]
         self.close = self._app.close
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from typing import Any
 
 import structlog
 from dramatiq import Middleware
@@ -17,7 +18,8 @@ class EmbeddedBroker(StubBroker):
 
     def __init__(self, middleware=None) -> None:
         super().__init__(middleware)
-        self.dead_letters_by_queue = defaultdict(lambda: deque(maxlen=DEAD_LETTERS_KEPT))
+        letters: Any = defaultdict(lambda: deque(maxlen=DEAD_LETTERS_KEPT))  # used as the list it replaces
+        self.dead_letters_by_queue = letters
 
 
 class LogContext(Middleware):

@@ -66,7 +66,8 @@ def due(now: datetime) -> Iterator[tuple[int, str, datetime]]:
         rows = Task.objects.due(now).order_by("due_at", "pk")
         if after:
             rows = rows.filter(Q(due_at__gt=after[0]) | Q(due_at=after[0], pk__gt=after[1]))
-        page = list(rows.values_list("pk", "state", "due_at")[:PAGE])
+        found = rows.values_list("pk", "state", "due_at")[:PAGE]
+        page = [(task_id, state, due_at) for task_id, state, due_at in found if due_at]
         if page:
             faults.point("CP13")
         yield from page

@@ -326,8 +326,7 @@ def _blocked(task: Task) -> Next | None:
     waited_s = task.waited_s + task.gap_s  # type: ignore[attr-defined]
     if waited_s > settings.QUEUED_LIMIT_S:
         message = "No provider could take this for a quarter of an hour. Try again later, or ask a site admin."
-        _fail(task, Kind.MAINTENANCE, message, cause="limit", came_from=(State.QUEUED,))
-        return None
+        return _fail(task, Kind.MAINTENANCE, message, cause="limit", came_from=(State.QUEUED,))
     return _again(task, min(ASK_AGAIN_S, settings.QUEUED_LIMIT_S / 4), waited_s=waited_s)
 
 
@@ -495,11 +494,11 @@ def _requeue(sending: Sending, outcome: Outcome, error: ProviderError, **fields:
     return Next(State.QUEUED, now) if moved else None
 
 
-def _refused(sending: Sending, error: ProviderError) -> None:
+def _refused(sending: Sending, error: ProviderError) -> Next | None:
     with write():
         _answer(sending.attempt, Outcome.REFUSED, refused_kind=error.kind)
         states = (State.SUBMITTING, State.UNCERTAIN)
-        _fail(sending.task, error.kind, error.message, code=error.code, cause="create refused", came_from=states)
+        return _fail(sending.task, error.kind, error.message, code=error.code, cause="create refused", came_from=states)
 
 
 def _ambiguous(attempt: Attempt, why: str) -> Next | None:
@@ -600,8 +599,7 @@ def _check_uncertain(task: Task) -> Next | None:
         return _accepted(attempt, base.Accepted(upstream_id), cause="callback with the attempt's secret")
     if task.looks >= settings.UNCERTAIN_LOOKS and task.waited_s >= settings.UNCERTAIN_LIMIT_S:
         message = "The provider never confirmed that it took this. Nothing was charged."
-        _fail(task, Kind.BAD_REPLY, message, cause="give-up rule", came_from=(State.UNCERTAIN,))
-        return None
+        return _fail(task, Kind.BAD_REPLY, message, cause="give-up rule", came_from=(State.UNCERTAIN,))
     return _again(task, _uncertain_wait_s())
 
 
@@ -626,8 +624,7 @@ def _check_running(task: Task) -> Next | None:
     if report.state == "succeeded":
         return _succeeded(task, report)
     if report.state == "failed":
-        _fail(task, report.kind or Kind.PROVIDER, report.message, code=report.code, cause="query answer")
-        return None
+        return _fail(task, report.kind or Kind.PROVIDER, report.message, code=report.code, cause="query answer")
     return _still_running(task, attempt, report)
 
 
@@ -657,11 +654,9 @@ def _look_failed(task: Task, error: ProviderError) -> Next | None:
     log.warning("look failed", task_id=task.pk, kind=str(error.kind), code=error.code, text=error.message)
     if error.code == "no_urls" and task.strikes + 1 >= settings.STRIKES_MAX:
         message = "The provider says it finished, but gave no picture."
-        _fail(task, Kind.BAD_REPLY, message, code=error.code, cause="query answer")
-        return None
+        return _fail(task, Kind.BAD_REPLY, message, code=error.code, cause="query answer")
     if error.code == "not_found" and task.waited_s > settings.RUNNING_LIMIT_S:
-        _fail(task, error.kind, error.message, code=error.code, cause="limit")
-        return None
+        return _fail(task, error.kind, error.message, code=error.code, cause="limit")
     wait_s = max(error.retry_after_s or 0, _backoff_s(task.strikes))
     return _again(task, wait_s, strikes=min(task.strikes + 1, 1000))
 
@@ -670,8 +665,7 @@ def _still_running(task: Task, attempt: Attempt, report: Report) -> Next | None:
     if report.unknown_word:
         log.warning("unknown state word", provider=attempt.account.provider, word=report.unknown_word[:40])
     if task.waited_s > settings.RUNNING_LIMIT_S:  # acted on only here: after a fresh answer made since it passed
-        _fail(task, Kind.PROVIDER, "The provider has not finished in two hours.", cause="limit")
-        return None
+        return _fail(task, Kind.PROVIDER, "The provider has not finished in two hours.", cause="limit")
     age_s = (timezone.now() - (task.accepted_at or task.created)).total_seconds()
     wait_s = _burst_wait_s(attempt) if attempt.rung_at else None
     return _again(task, _poll_wait_s(attempt, age_s) if wait_s is None else wait_s, strikes=0)
@@ -729,14 +723,15 @@ def save(task_id: int) -> Next | None:
     return _saved(task, stored)
 
 
-def _saved(task: Task, stored: storage.Stored) -> None:
+def _saved(task: Task, stored: storage.Stored) -> Next | None:
     charged = pricing.charge(task.price_credits, task.cost_usd, settings.CREDIT_USD)
     with write():
         if not _finish(task, State.DONE, cause="fetch", charged=charged):
-            return
+            return None
         storage.result_row(task, stored).save(force_insert=True)
         faults.point("CP10")
     storage.forget_spooled(task)
+    return None
 
 
 def _fetch_failed(task: Task, error: http.FetchFailed) -> Next | None:
@@ -776,9 +771,9 @@ def _ask_afresh(task: Task, why: str) -> Next | None:
     return Next(State.RUNNING, now) if moved else None
 
 
-def _lost(task: Task, why: str) -> None:
+def _lost(task: Task, why: str) -> Next | None:
     message = f"The provider made this picture, but it could not be fetched: {why}"
-    _fail(task, Kind.BAD_REPLY, message, code="result_lost", cause="fetch", came_from=(State.SAVING,))
+    return _fail(task, Kind.BAD_REPLY, message, code="result_lost", cause="fetch", came_from=(State.SAVING,))
 
 
 # --- Ending ----------------------------------------------------------------------------------------------------------------
@@ -786,11 +781,12 @@ def _lost(task: Task, why: str) -> None:
 
 def _fail(
     task: Task, kind: Kind, message: str, *, cause: str, code: str = "", came_from: tuple[State, ...] = ()
-) -> bool:
-    fields = {"fail_kind": kind, "fail_code": code[:64], "fail_message": message[:300]}
-    return _finish(
-        task, State.FAILED, cause=cause, reason=message, came_from=came_from or (State(task.state),), **fields
-    )
+) -> Next | None:
+    """The hold returns; there is nothing to look at next."""
+    fields: dict[str, Any] = {"fail_kind": kind, "fail_code": code[:64], "fail_message": message[:300]}
+    states = came_from or (State(task.state),)
+    _finish(task, State.FAILED, cause=cause, reason=message, came_from=states, **fields)
+    return None
 
 
 def _finish(

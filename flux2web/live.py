@@ -234,7 +234,7 @@ def who_may_watch(cookies: str, slug: str) -> tuple[int, int] | None:
         user = get_user(request)
         if not user.is_authenticated:
             return None
-        member = access.membership(user, slug)  # type: ignore[arg-type]
+        member = access.membership(user, slug)
         return member.user_id, member.team_id
     except (Http404, DatabaseError):
         return None

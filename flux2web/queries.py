@@ -106,7 +106,8 @@ def usual_s(provider: str, family: str, default_s: float) -> float:
 
 def _recent_seconds(provider: str, family: str) -> list[float]:
     rows = Task.objects.filter(account__provider=provider, family=family, state=State.DONE, provider_s__isnull=False)
-    return list(rows.order_by("-id").values_list("provider_s", flat=True)[:USUAL_SAMPLE])
+    found = rows.order_by("-id").values_list("provider_s", flat=True)[:USUAL_SAMPLE]
+    return [seconds for seconds in found if seconds is not None]
 
 
 def _median(seconds: Sequence[float]) -> float | None:

@@ -323,7 +323,7 @@ SANDBOX_S = (env.float("SANDBOX_MIN_S", default=2.0), env.float("SANDBOX_MAX_S",
 # --- Logs --------------------------------------------------------------------------------------------------------
 
 DJANGO_STRUCTLOG_USER_ID_FIELD = "pk"
-_shared_processors = [
+_shared_processors: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.processors.TimeStamper(fmt="iso"),
     structlog.stdlib.add_log_level,
