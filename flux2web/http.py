@@ -1,7 +1,7 @@
 """The wire: the one module that imports httpx. `call` asks a provider, `fetch` gets a picture from a stranger.
 
 A provider's address is the operator's own setting and may be loopback. A stranger's address came out of somebody's
-answer, so it passes the SSRF rules (reliability.md 1.5): the name is resolved once, every address it has must lie
+answer, so it passes the rules against server-side request forgery: the name is resolved once, every address it has must lie
 outside the forbidden networks, and the connection goes to exactly the address that was judged.
 
 Both keep a deadline for the whole exchange. httpx limits each read alone, so a server that sends a byte a second could
@@ -10,7 +10,7 @@ deadline. It also notes whether any byte of the request left the house, which de
 guessing from exceptions.
 
 Clients: one pair per thread. One httpx.Client shared by 64 threads costs 3.7 ms a call, most of it in the pool's lock
-and its scan of all connections (performance.md 2.3, encode/httpx#3215); a pool used by one thread contends with nobody.
+and its scan of all connections (measured 2026-11, encode/httpx#3215); a pool used by one thread contends with nobody.
 """
 
 from __future__ import annotations
@@ -318,7 +318,7 @@ def _shown(host: str) -> str:
 # --- forbidden networks ----------------------------------------------------------------------------------------------
 
 # IANA's special-purpose registries (iana-ipv4-special-registry, iana-ipv6-special-registry), written out because Python
-# 3.11's `is_global` lets 14 of 83 of them through (reliability.md, fact 9, measured 2026-11).
+# 3.11's `is_global` lets 14 of 83 of them through (measured 2026-11).
 _FORBIDDEN_V4 = [
     ipaddress.IPv4Network(network)
     for network in (

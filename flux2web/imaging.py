@@ -4,7 +4,7 @@ What we store holds one upright picture and nothing else: no EXIF, no comment, n
 behind the end. Uploads are drawn anew by our encoder. Results keep the pixels that were paid for: their files are taken
 apart, and only the pieces that a decoder needs are put together again; where that is not enough, they are drawn anew.
 
-Nothing is believed before it is proven (reliability.md 1.4): the format is read from the first bytes, the size from the
+Nothing is believed before it is proven: the format is read from the first bytes, the size from the
 header before any decoding (a WebP of 40 bytes claims 268 megapixels), and the end must be there, because Pillow decodes
 cut PNGs without a word. What Pillow raises is of many types, so any exception means: not a picture that we take.
 

@@ -9,8 +9,8 @@ from .models import Price
 from .money import usd_to_credits
 
 # (provider, family, resolution): credits, credits a reference, approximate USD, published by the provider.
-# Published: seed 000 (Revid), seed 003 (Flux2API, no USD). Assumed from kie.ai's list, Apixo's range and BFL's list: upstreams
-# 10.8, 2026-11. The USD figures are the vendors' own and follow no single rate.
+# Published: Revid (docs.revidapi.com) and Flux2API (flux2api.com/docs, no USD). Assumed from kie.ai's list, Apixo's range and
+# BFL's list, 2026-11. The USD figures are the vendors' own and follow no single rate.
 SEED: dict[tuple[str, str, str], tuple[int, int, str | None, bool]] = {
     ("revid", "pro", "1K"): (10, 0, "0.025", True),
     ("revid", "pro", "2K"): (15, 0, "0.035", True),

@@ -1,4 +1,4 @@
-"""Apikley, which passes kie.ai on. Facts: docs.apikley.ru (seed 001 and its sister pages, 2026-11)."""
+"""Apikley, which passes kie.ai on. Facts: docs.apikley.ru (docs.apikley.ru and its sister pages, 2026-11)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from decimal import Decimal
 from flux2web.providers import wire
 from flux2web.providers.base import Accepted, Account, Capabilities, ProviderError, Reference, Report, Request, Throttle
 
-CREATE_PATH = "/api/v1/jobs/createTask"  # seed 001
+CREATE_PATH = "/api/v1/jobs/createTask"  # docs.apikley.ru
 STATUS_PATH = "/api/v1/jobs/recordInfo"  # docs.apikley.ru/get-task-detail
 UPLOAD_PATH = "/file-upload/api/file-stream-upload"  # docs.apikley.ru/file-upload-api
 BALANCE_PATH = "/api/v1/chat/credit"  # docs.apikley.ru/common-api/common-api_get-account-credits
@@ -18,7 +18,7 @@ BALANCE_PATH = "/api/v1/chat/credit"  # docs.apikley.ru/common-api/common-api_ge
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp"}
 
 CAPABILITIES = Capabilities(
-    families=("flex",),  # the only family with pages of its own (seed 001 and Flux2-flex-text-to-image)
+    families=("flex",),  # the only family with pages of its own (docs.apikley.ru and Flux2-flex-text-to-image)
     modes=("text-to-image", "image-to-image"),
     aspect_ratios=("1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3"),
     auto_ratio=True,
@@ -55,7 +55,7 @@ class Apikley:
         return line.judge(answer, wire.kie_seen(answer), upstream_id, age_s=age_s)
 
     def parse_callback(self, body: bytes) -> str | None:
-        return wire.callback_id(body, "taskId", "task_id")  # kie's signature sample has the second (K3)
+        return wire.callback_id(body, "taskId", "task_id")  # kie's signature sample has the second (docs.kie.ai)
 
     def balance(self, account: Account) -> Decimal | None:
         """Credits of Apikley's own kind."""
@@ -79,7 +79,9 @@ class Apikley:
         file = (name, wire.read_bytes(self, reference), reference.mime)
         form = {"uploadPath": "flux2web", "fileName": name}
         answer = line.ask("POST", UPLOAD_PATH, data=form, files={"file": file})
-        url = answer.fields.get("downloadUrl") or answer.fields.get("fileUrl")  # the second in kie's quick start (K6)
+        url = answer.fields.get("downloadUrl") or answer.fields.get(
+            "fileUrl"
+        )  # the second in kie's quick start (docs.kie.ai)
         if answer.failure is not None or not wire.is_url(url):
             raise line.refusal(answer, sent="no")
         return str(url)

@@ -1,4 +1,4 @@
-"""Apixo. Facts: apixo.ai/en/docs/models/flux-2 (seed 002) and its other documentation pages, 2026-11."""
+"""Apixo. Facts: apixo.ai/en/docs/models/flux-2 (apixo.ai/docs) and its other documentation pages, 2026-11."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Apixo:
     base_url = "https://api.apixo.ai"
     docs_url = "https://apixo.ai/en/docs/models/flux-2"
     options: Mapping[str, tuple[str, ...]] = {
-        "path_id": ("flux-2", "flux2"),  # seed 002 has the first, apixo.ai/ko/docs the second
+        "path_id": ("flux-2", "flux2"),  # apixo.ai/docs has the first, apixo.ai/ko/docs the second
         "tier": ("", "auto", "value", "official"),  # "provider" on apixo.ai/ko/docs; unset, it is not sent
     }
 

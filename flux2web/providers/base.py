@@ -24,7 +24,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import IO, Any, Literal, Protocol
 
-# Characters (Unicode code points, trimmed): seeds 000, 001, 002; assumed for the others.
+# Characters (Unicode code points, trimmed): docs.revidapi.com, docs.apikley.ru, apixo.ai/docs; assumed for the others.
 PROMPT_MIN, PROMPT_MAX = 3, 5000
 REFERENCES_MAX = 8
 SUBMIT_LIMIT_S = 300.0  # the longest that `submit` takes: eight uploads of 30 s (Apikley) and a create of 60 s
@@ -180,7 +180,7 @@ class Provider(Protocol):
         ...
 
     def report(self, upstream_id: str, route: str, account: Account, *, age_s: float = 0.0) -> Report:
-        """Ask how a task stands. `age_s` since acceptance decides what "not found" means (upstreams: 120 s grace)."""
+        """Ask how a task stands. `age_s` since acceptance decides what "not found" means: kie knows a new task only after a moment."""
         ...
 
     def parse_callback(self, body: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""Flux2API. All facts: flux2api.com/docs (seed 003, 2026-11), which is one page."""
+"""Flux2API. All facts: flux2api.com/docs (flux2api.com/docs, 2026-11), which is one page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Revid's legacy API. All facts: docs.revidapi.com/endpoints/aiimage/flux (seed 000, 2026-11)."""
+"""Revid's legacy API. All facts: docs.revidapi.com/endpoints/aiimage/flux (2026-11)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vtrix. Parameters: doc.vtrix.ai/docs/api/blackforestlabs/flux-2-pro (seed 004, 2026-11).
+"""Vtrix. Parameters: doc.vtrix.ai/docs/api/blackforestlabs/flux-2-pro (2026-11).
 
 That page has neither addresses nor states. They come from docs.vtrix.ai (model_api_documentation_gitbook: V1) and from
 the vendor's own client (github.com/VtrixAI/vtrix-cli, 2026-04: V4), which serve all its models alike.
@@ -29,7 +29,7 @@ from flux2web.providers.base import (
 CREATE_PATH = "/model/v1/generation"  # V1
 STATUS_PATH = "/model/v1/generation/task/"  # and the id (V4)
 
-# Vtrix takes pixels, both sides multiples of 32 (seed 004). 1K stays within 1 megapixel (2**20), 2K within 2048 a side.
+# Vtrix takes pixels, both sides multiples of 32 (doc.vtrix.ai). 1K stays within 1 megapixel (2**20), 2K within 2048 a side.
 SIZES_PX = {
     "1:1": {"1K": (1024, 1024), "2K": (2048, 2048)},
     "4:3": {"1K": (1152, 864), "2K": (2048, 1536)},
@@ -41,7 +41,7 @@ SIZES_PX = {
 }
 
 SEEDS = range(2**32)
-SAFETY_TOLERANCES = range(1, 6)  # text "0-6", range "1-6" (seed 004), twins 0-5: what all of them allow
+SAFETY_TOLERANCES = range(1, 6)  # text "0-6", range "1-6" (doc.vtrix.ai), twins 0-5: what all of them allow
 OUTPUT_FORMATS = ("jpeg", "png")
 BALANCE_CODES = range(40201, 40209)  # the vendor's client takes these eight for one: no money left (V4)
 
@@ -63,7 +63,7 @@ class Vtrix:
     base_url = "https://cloud.vtrix.ai"
     docs_url = "https://doc.vtrix.ai/docs/api/blackforestlabs/flux-2-pro"
     options: Mapping[str, tuple[str, ...]] = {
-        "body": ("wrapped", "flat"),  # as the client sends for every model (V4), or as seed 004 lists the fields
+        "body": ("wrapped", "flat"),  # as the client sends for every model (V4), or as doc.vtrix.ai lists the fields
         "references": ("url", "base64"),
     }
 
@@ -132,7 +132,9 @@ def _size(request: Request) -> dict[str, int]:
 
 
 def _extras(request: Request) -> dict[str, Any]:
-    tolerance = None if request.safety_tolerance is None else str(request.safety_tolerance)  # typed string in seed 004
+    tolerance = (
+        None if request.safety_tolerance is None else str(request.safety_tolerance)
+    )  # typed string in doc.vtrix.ai
     wishes = {"seed": request.seed, "safety_tolerance": tolerance, "output_format": request.output_format}
     return {name: wish for name, wish in wishes.items() if wish is not None}
 

@@ -1,7 +1,7 @@
 """What the answers of the five have in common: reading, judging, and never saying a secret aloud.
 
-An adapter maps its vendor's fields to `Answer` and `Seen`; the rules that follow from them stand here, once. "10.5" and
-the like are sections of the research notes on the vendors' public pages (2026-11), "K2" and the like their sources.
+An adapter maps its vendor's fields to `Answer` and `Seen`; the rules that follow from them stand here, once.
+Sources are the vendors' public pages, read 2026-11: docs.kie.ai (which Revid and Apikley resell), apixo.ai/docs.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from flux2web.providers.base import (
 
 CREATE_TIMEOUT_S = 60.0  # a lost answer costs money: wait long
 LOOK_TIMEOUT_S = 30.0  # a lost look costs nothing
-NOT_FOUND_GRACE_S = 120.0  # kie's queries know a new id only after a while (K2)
+NOT_FOUND_GRACE_S = 120.0  # kie's queries know a new id only after a while (docs.kie.ai)
 
 CALLBACK_MAX_BYTES = 64 * 1024
 CODE_MAX_CHARS = 64
 RESULTS_MAX = 8
 URL_MAX_CHARS = 4096  # signed addresses are long
 
-# 10.1. What is not here is still running: a word we do not know must not end a task.
+# What is not here is still running: a word we do not know must not end a task.
 STATES = {
     **dict.fromkeys(("waiting", "queuing", "queued", "pending", "in_queue", "starting"), "running"),
     **dict.fromkeys(("generating", "processing", "running", "in_progress"), "running"),
@@ -49,7 +49,7 @@ STATES = {
     **dict.fromkeys(("request moderated", "content moderated"), "failed"),
 }
 
-# 10.5. Every other number is the provider's own failure.
+# Every other number is the provider's own failure.
 KINDS = {
     400: Kind.INPUT,
     401: Kind.AUTH,
@@ -59,17 +59,17 @@ KINDS = {
     413: Kind.INPUT,
     422: Kind.INPUT,
     429: Kind.RATE,
-    433: Kind.BALANCE,  # kie: this sub-key has used up its share (K2)
+    433: Kind.BALANCE,  # kie: this sub-key has used up its share (docs.kie.ai)
     455: Kind.MAINTENANCE,
     503: Kind.MAINTENANCE,
-    505: Kind.MAINTENANCE,  # "feature disabled" (seed 001)
+    505: Kind.MAINTENANCE,  # "feature disabled" (docs.apikley.ru)
 }
-SPOKEN = {400, 403, 422}  # numbers so broad that the words beside them decide (Apixo and Vtrix on 403: 10.5)
+SPOKEN = {400, 403, 422}  # numbers so broad that the words beside them decide (Apixo and Vtrix on 403)
 REFUSED_BY_ANYONE = {400, 401, 402, 403, 404, 413, 422, 429}  # even a gateway that says so has let nothing through
 REFUSED_BY_VENDOR = {433, 455, 503, 505}  # a refusal in the vendor's own words only; a gateway's 503 proves nothing
 TAKEN_AND_FAILED = {500, 501}  # the same
 
-# Compared without case, spaces, "_" and "-", because Apixo alone spells them in two ways (X5).
+# Compared without case, spaces, "_" and "-", because Apixo alone spells them in two ways (apixo.ai/docs).
 MODERATION_WORDS = (
     *("sensitive", "nsfw", "prohibited", "violat", "moderat", "safety", "flagged"),
     *("contentblocked", "contentpolicy"),
@@ -80,7 +80,7 @@ FAIL_CODE_WORDS = (  # asked in this order, of a code only: "image" and "invalid
     (("timeout", "unavailable"), Kind.PROVIDER),
     (("prompt", "image", "format", "invalid"), Kind.INPUT),
 )
-NOT_FOUND_WORDS = ("recordinfoisnull", "notfound", "notexist")  # the first is kie's, sent as 422 (K2)
+NOT_FOUND_WORDS = ("recordinfoisnull", "notfound", "notexist")  # the first is kie's, sent as 422 (docs.kie.ai)
 
 TEXT_FIELDS = ("msg", "message", "error_message", "error", "detail")
 
@@ -139,7 +139,7 @@ class Seen:
 def envelope(reply: http.Reply) -> Answer:
     """Read `{code, msg or message, data}`, which all but Vtrix answer with."""
     body = as_object(reply.json())
-    text = said(body, as_object(body.get("data")).get("error"))  # data.error: Apixo (X5)
+    text = said(body, as_object(body.get("data")).get("error"))  # data.error: Apixo (apixo.ai/docs)
     code = http_number(body.get("code"))
     if code is None and text and 400 <= reply.status < 500:
         code = reply.status  # a refusal in JSON without a code: none of the four rules it out
@@ -251,7 +251,7 @@ def kind_of(number: int, text: str = "") -> Kind:
 
 
 def failure_kind(code: str, message: str) -> Kind:
-    """The class of a task's failure. Both vocabularies are open, so parts of words decide (10.5, X5)."""
+    """The class of a task's failure. Both vocabularies are open, so parts of words decide (apixo.ai/docs)."""
     number = http_number(code)
     if kind := _kind_by_words(f"{code} {message}"):
         return kind
@@ -434,11 +434,11 @@ def public_urls(request: Request) -> list[str]:
     return [reference.url for reference in request.references if reference.url]
 
 
-# kie's shape: Revid and Apikley pass kie.ai's API on under their own addresses (K1, A1), Apixo answers in its form
+# kie's shape: Revid and Apikley pass kie.ai's API on under their own addresses (docs.kie.ai), Apixo answers in its form
 
 
 def kie_create(request: Request, urls: list[str], callback_url: str | None) -> dict[str, Any]:
-    """The create body of Revid and Apikley (seeds 000, 001). Text-to-image leaves `input_urls` out: not even `[]`."""
+    """The create body of Revid and Apikley . Text-to-image leaves `input_urls` out: not even `[]`."""
     pictures = {"input_urls": urls} if urls else {}
     callback = {"callBackUrl": callback_url} if callback_url else {}
     shape = {"aspect_ratio": request.aspect_ratio, "resolution": request.resolution}
@@ -450,7 +450,7 @@ def kie_seen(answer: Answer) -> Seen:
     """A status answer of Revid, Apikley or Apixo. Its `param` is never read: it repeats our callback address."""
     data = answer.fields
     if answer.code == 501 and not data.get("state"):
-        return Seen(None, "fail", fail_code="501", fail_message=answer.text)  # "generation failed" (seed 001)
+        return Seen(None, "fail", fail_code="501", fail_message=answer.text)  # "generation failed" (docs.apikley.ru)
     result = unfold(data.get("resultJson"))
     urls = result.get("resultUrls") if isinstance(result, Mapping) else None
     return Seen(data.get("taskId"), data.get("state"), urls, data.get("failCode"), scalar(data.get("failMsg")))

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
-PROMPT_CHARACTERS = (3, 5000)  # seeds 000, 001, 002; assumed for the other two
+PROMPT_CHARACTERS = (3, 5000)  # docs.revidapi.com, docs.apikley.ru, apixo.ai/docs; assumed for the other two
 REFERENCES = (1, 8)
 ADDRESS_CHARACTERS = 2048
 RATIOS = ("1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3")

@@ -8,7 +8,7 @@ import urllib.request
 
 FETCH_TIMEOUT_S = 10.0
 CALLBACK_TIMEOUT_S = 15.0  # docs.kie.ai, dedicated APIs; Apixo allows 30
-REFERENCE_BYTES = 10 * 1024 * 1024  # seeds 000, 001
+REFERENCE_BYTES = 10 * 1024 * 1024  # docs.revidapi.com, docs.apikley.ru
 AGENT = "flux2web-sandbox/1"
 
 # No proxy of the environment: the peers are on this machine. Only http and https: no file:, no data:.

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from .store import Order
 
-FORMATS = ("JPEG", "PNG", "WEBP")  # seeds 000, 001
+FORMATS = ("JPEG", "PNG", "WEBP")  # docs.revidapi.com, docs.apikley.ru
 REFERENCE_PIXELS = 50_000_000
 WORKING_SIDE_PX = 1600  # references are shrunk to this at once: eight large ones would fill the memory
 SIDES_PX = {"1K": 1024, "2K": 2048}  # the square with as many pixels

@@ -14,7 +14,7 @@ from .wishes import wishes_in
 SLOW_FACTOR = 5
 EARLY_WAIT_S = 12.0
 COPIES_TWICE = 3  # [twice] sends one more than it says, to be sure
-TYPICAL_S = 30.0  # what a real task takes (seed 002: 20-30 s); vendors' waits are scaled by it
+TYPICAL_S = 30.0  # what a real task takes (apixo.ai/docs: 20-30 s); vendors' waits are scaled by it
 
 
 class Studio:

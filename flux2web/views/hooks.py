@@ -24,7 +24,7 @@ def ring(request: HttpRequest, provider: str, secret: str) -> HttpResponse:
     if found is None:
         return HttpResponse("Not found.", status=404, content_type="text/plain")
     actors.kick(*found)
-    # kie's own sample receiver answers this (upstreams 2.3, 2026-11); the others look at the status alone.
+    # kie's own sample receiver answers this (docs.kie.ai, 2026-11); the others look at the status alone.
     return JsonResponse({"code": 200, "msg": "success"})
 
 

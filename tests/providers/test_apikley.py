@@ -1,4 +1,4 @@
-"""Apikley against the samples of seed 001, its sister pages and kie.ai's reference."""
+"""Apikley against the samples of docs.apikley.ru, its sister pages and kie.ai's reference."""
 
 import json
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Apixo against the samples of seed 002 and its other pages."""
+"""Apixo against the samples of apixo.ai/docs and its other pages."""
 
 import json
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""Flux2API against the samples of seed 003. Errors, failures and callbacks are our guess: the page has none."""
+"""Flux2API against the samples of flux2api.com/docs. Errors, failures and callbacks are our guess: the page has none."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Revid against the samples of seed 000."""
+"""Revid against the samples of docs.revidapi.com."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Vtrix against samples made from seed 004, its API page and its own client."""
+"""Vtrix against samples made from doc.vtrix.ai, its API page and its own client."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Apikley as seed 001 and docs.apikley.ru describe it: refusals in the body of an HTTP 200, and a place for uploads."""
+"""Apikley as docs.apikley.ru and docs.apikley.ru describe it: refusals in the body of an HTTP 200, and a place for uploads."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Apikley(KieDialect):
         }.get(path)
 
     def new_id(self, order: Order, request: Any) -> str:
-        """The time in the name, as in seed 001's example; two in one millisecond get two names."""
+        """The time in the name, as in docs.apikley.ru's example; two in one millisecond get two names."""
         with self._id_lock:
             self._last_id_ms = max(self._last_id_ms + 1, int(time.time() * 1000))
             return f"task_flux-2_{self._last_id_ms}"
@@ -73,7 +73,7 @@ class Apikley(KieDialect):
         return {"code": 200, "msg": "Playground task completed successfully.", "data": data}
 
     def refusal(self, refused: Refused) -> Answer:
-        """Only 200 and 500 are declared as HTTP replies (seed 001); everything else is told in the body."""
+        """Only 200 and 500 are declared as HTTP replies (docs.apikley.ru); everything else is told in the body."""
         message = refused.message or self.messages[refused.code]
         status = 500 if refused.code == 500 else 200
         return envelope(refused.code, "msg", message, None, status=status, headers=refused.headers)

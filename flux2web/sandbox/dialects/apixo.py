@@ -1,4 +1,4 @@
-"""Apixo as seed 002 and apixo.ai's API reference describe it."""
+"""Apixo as apixo.ai/docs and apixo.ai's API reference describe it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Apixo(Dialect):
         return self.status(call.one("taskId"), unknown=Refused(404, "Task not found"))
 
     def view(self, task: Task) -> Answer:
-        """A failed task is a successful query (seed 002); it has no costTime then."""
+        """A failed task is a successful query (apixo.ai/docs); it has no costTime then."""
         data = self.data(task)
         if task.failure:
             data.pop("costTime", None)

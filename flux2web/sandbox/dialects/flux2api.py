@@ -1,4 +1,4 @@
-"""Flux2API as seed 003 describes it: a flat body, five ratios, and nothing said of callbacks or errors."""
+"""Flux2API as flux2api.com/docs describes it: a flat body, five ratios, and nothing said of callbacks or errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Flux2Api(Dialect):
         )
 
     def new_id(self, order: Order, request: Any) -> str:
-        """'npro89sfd...' in seed 003: the family is in the name."""
+        """'npro89sfd...' in flux2api.com/docs: the family is in the name."""
         return f"n{request['model'].partition('-')[0]}{secrets.token_hex(12)}"
 
     def accepted(self, task: Task) -> Answer:

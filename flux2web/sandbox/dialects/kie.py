@@ -1,4 +1,4 @@
-"""What Revid and Apikley have in common: both resell kie.ai in its own envelope (upstreams.md 1 and 2)."""
+"""What Revid and Apikley have in common: both resell kie.ai in its own envelope."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Revid as seed 000 describes it: a key in x-api-key, a status that is asked for by POST."""
+"""Revid as docs.revidapi.com describes it: a key in x-api-key, a status that is asked for by POST."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Revid(KieDialect):
         return data
 
     def callback_body(self, task: Task) -> Any:
-        """ "Identical to the query reply" (seed 000)."""
+        """ "Identical to the query reply" (docs.revidapi.com)."""
         return {"code": 200, "msg": "success", "data": self.data(task)}
 
     def refusal(self, refused: Refused) -> Answer:

@@ -1,4 +1,4 @@
-"""Vtrix as seed 004 and the vendor's own command line describe it: bare objects, no callback, a price afterwards."""
+"""Vtrix as doc.vtrix.ai and the vendor's own command line describe it: bare objects, no callback, a price afterwards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CREATE = "/model/v1/generation"
 MODEL = "flux_2_pro"
 IMAGES = ("input_image", *(f"input_image_{n}" for n in range(2, 9)))
 OPTIONAL = (*IMAGES, "seed", "width", "height", "safety_tolerance", "output_format")
-SIDE_PX = (64, 2048)  # the lower end is seed 004's, the upper one our own: 4 megapixels, as at BFL
+SIDE_PX = (64, 2048)  # the lower end is doc.vtrix.ai's, the upper one our own: 4 megapixels, as at BFL
 REFERENCE_BYTES = 10 * 1024 * 1024
 FIRST_MP_USD, FURTHER_MP_USD = Decimal("0.03"), Decimal("0.015")  # BFL's list price for pro
 FAILURES = {  # codes are strings; only the first is documented
@@ -103,7 +103,7 @@ class Vtrix(Dialect):
         }
 
     def _ending(self, task: Task) -> dict[str, Any]:
-        """`error` only when failed, `output` and `usage` only when completed (seed 004)."""
+        """`error` only when failed, `output` and `usage` only when completed (doc.vtrix.ai)."""
         if not task.is_done:
             return {}
         if task.failure:
