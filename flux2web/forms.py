@@ -214,6 +214,7 @@ def price(member: Membership, given: Mapping[str, Any]) -> Quote | Refusal:
     """What the form as it stands would cost; what is missing takes its default."""
     lists = given.lists() if isinstance(given, MultiValueDict) else ((name, _as_list(it)) for name, it in given.items())
     data = MultiValueDict({**{name: [value] for name, value in DEFAULTS.items()}, **dict(lists)})
+    data.pop("prompt", None)  # judged when it is sent, not while it is written
     form = ComposeForm(data, member=member, draft=True)
     if form.is_valid():
         return routing.quote(form.order())

@@ -368,6 +368,7 @@
   }
 
   function renumber() {
+    $$("#slots .place").forEach((input) => input.remove()); // numbers to type are for browsers without this script
     slots().forEach((slot, index) => {
       const number = index + 1;
       $(".no", slot).textContent = number;
@@ -616,7 +617,12 @@
   }
   dress(document);
   $$("[data-task]").forEach(mark);
-  if (compose()) { listenToCompose(); startCompose(); }
+  if (compose()) {
+    listenToCompose();
+    startCompose();
+    if ($("[data-problems]")) focusProblem();
+    else if (matchMedia("(pointer: fine)").matches) $("#prompt").focus({ preventScroll: true });
+  }
   if (team) startLive();
   settle();
   setInterval(tick, 1000);

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET
 
 from .. import access, queries
 from ..cards import Card
-from ..models import Membership, Role, Task
+from ..models import Membership, Role, State, Task
 
 
 @require_GET
@@ -35,21 +35,25 @@ def page(request: HttpRequest, member: Membership) -> HttpResponse:
 
 def days(tasks: Iterable[Task], *, shown: str) -> list[dict[str, Any]]:
     """Tasks by day. The day `shown` above already, at the end of the page before, gets no second heading."""
-    return [
-        {"date": day, "is_shown": day.isoformat() == shown, "first": group[0], "tiles": [tile(task) for task in group]}
-        for day, group in ((day, list(rows)) for day, rows in groupby(tasks, key=_day))
-    ]
+    return [_of_day(date, list(rows), shown) for date, rows in groupby(tasks, key=_day)]
+
+
+def _of_day(date: date, tasks: list[Task], shown: str) -> dict[str, Any]:
+    """The pictures in rows, what is live or went wrong in short lines above them."""
+    cards = [Card(task) for task in tasks]
+    return {
+        "date": date,
+        "is_shown": date.isoformat() == shown,
+        "first": tasks[0],
+        "tiles": [{"card": card, "width": _width(card.task)} for card in cards if card.task.state == State.DONE],
+        "others": [card for card in cards if card.task.state != State.DONE],
+    }
 
 
 def _day(task: Task) -> date:
     return timezone.localtime(task.created).date()
 
 
-def tile(task: Task) -> dict[str, Any]:
-    return {"task": task, "card": Card(task), "width": _width(task)}
-
-
 def _width(task: Task) -> int:
     """Tenths of its height, for the justified rows; the stylesheet knows each from 4 to 30."""
-    result = getattr(task, "result", None)
-    return max(4, min(30, round(10 * result.width_px / result.height_px))) if result else 7
+    return max(4, min(30, round(10 * task.result.width_px / task.result.height_px)))

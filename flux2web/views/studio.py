@@ -20,6 +20,9 @@ from ..orders import Quote, Refusal
 CARDS = 24
 COUNTS = ["1", "2", "4", "8"]
 STATUS = {"conflict": 409}  # every other refusal is a 422
+# What may make an order cheaper: field, values to try in this order, and what its button says.
+CHEAPER = {"count": ["4", "2", "1"], "resolution": ["1K"], "family": ["pro"]}
+CHEAPER_LABELS = {"count": "Make {} instead", "resolution": "In {} instead", "family": "With Pro instead"}
 EXAMPLES = [
     {"prompt": "Harbour at dawn, flat gouache, five layers of hills, pale sun", "aspect_ratio": "16:9"},
     {"prompt": "A glazed stoneware bowl on a linen cloth, morning light from the left", "aspect_ratio": "4:3"},
@@ -43,11 +46,21 @@ def quote(request: HttpRequest, member: Membership) -> HttpResponse:
 @require_POST
 @access.team(Role.MEMBER)
 def create(request: HttpRequest, member: Membership) -> HttpResponse:
-    form = ComposeForm(request.POST, request.FILES, member=member)
+    form = ComposeForm(_instead(request.POST), request.FILES, member=member)
     outcome = _send(member, form) if form.is_valid() else None
     if isinstance(outcome, Batch):
         return _sent(request, member, outcome)
     return _again(request, member, form, STATUS.get(outcome.kind, 422) if outcome else 422)
+
+
+def _instead(given: QueryDict) -> QueryDict:
+    """The form with the one change that a cheaper offer's button names."""
+    name, _, value = given.get("instead", "").partition("=")
+    if name not in CHEAPER:
+        return given
+    given = given.copy()
+    given[name] = value
+    return given
 
 
 def _send(member: Membership, form: ComposeForm) -> Batch | Refusal:
@@ -81,6 +94,7 @@ def _again(request: HttpRequest, member: Membership, form: ComposeForm, status: 
 
 def _with_slots(given: QueryDict, form: ComposeForm) -> QueryDict:
     given = given.copy()
+    given.pop("place", None)
     given.setlist("references", [str(slot.id) for slot in form.slots])
     return given
 
@@ -126,7 +140,29 @@ def _form_context(member: Membership, form: ComposeForm, given: Any) -> dict[str
 
 def _quote_context(member: Membership, given: Any) -> dict[str, Any]:
     quoted = forms.price(member, given)
-    return {"member": member, "quote": quoted, "is_priced": isinstance(quoted, Quote), "balance": member.team.budget}
+    is_short = isinstance(quoted, Quote) and quoted.total > member.team.budget.available
+    return {
+        "member": member,
+        "quote": quoted,
+        "is_priced": isinstance(quoted, Quote),
+        "balance": member.team.budget,
+        "offered": _cheaper(member, given) if is_short else [],
+    }
+
+
+def _cheaper(member: Membership, given: Any) -> list[dict[str, Any]]:
+    """What the team's credits do cover: as many of the same as fit, or as many that cost less each."""
+    changes = [(name, value) for name, values in CHEAPER.items() for value in values if given.get(name) != value]
+    fitting: dict[str, dict[str, Any]] = {}
+    for name, value in changes:
+        quoted = forms.price(member, {**_plain(given), name: value})
+        if name not in fitting and isinstance(quoted, Quote) and quoted.total <= member.team.budget.available:
+            fitting[name] = {"change": f"{name}={value}", "label": CHEAPER_LABELS[name].format(value), "quote": quoted}
+    return list(fitting.values())
+
+
+def _plain(given: Any) -> dict[str, Any]:
+    return dict(given.lists()) if isinstance(given, QueryDict) else dict(given)
 
 
 def _shape(ratio: str) -> dict[str, Any]:
