@@ -180,7 +180,7 @@ class Provider(Protocol):
         ...
 
     def report(self, upstream_id: str, route: str, account: Account, *, age_s: float = 0.0) -> Report:
-        """Ask how a task stands. `age_s` since acceptance decides what "not found" means: kie knows a new task only after a moment."""
+        """Ask how a task stands. `age_s` since acceptance decides what "not found"."""
         ...
 
     def parse_callback(self, body: bytes) -> str | None:
