@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.management import BaseCommand, CommandError
 
 from flux2web import accounts, lifecycle, serve
+from flux2web.models import User
 from flux2web.views.setup import setup_path
 
 from .prepare import bring_up_to_date
@@ -51,7 +52,8 @@ def prepare(origin: str) -> None:
 
 
 def welcome() -> str:
-    lines = [f"flux2web is ready: {settings.PUBLIC_URL}{setup_path()}"]
+    first = not User.objects.exists()
+    lines = [f"flux2web is ready: {settings.PUBLIC_URL}{setup_path() if first else '/'}"]
     if accounts.sandbox_on():
         lines.append("Sandbox: five pretend providers draw the pictures. Set a provider's key to make real ones.")
     return "\n".join([*lines, "Ctrl-C stops it."])
