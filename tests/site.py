@@ -1,4 +1,4 @@
-"""The real thing as a test sees it: `manage.py up` in a process of its own, used over HTTP, killed and started again."""
+"""The real thing as a test sees it: `manage.py` in processes of their own, used over HTTP, killed and started again."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 
@@ -19,7 +20,49 @@ ROOT = Path(__file__).parent.parent
 PERSON = {"name": "Ana", "email": "ana@example.com", "password": "a long pass phrase 1"}
 READY_S = 40
 # Nothing of the machine's own reaches the site: no provider key, no shape, no address.
-OURS = re.compile(r"(_API_KEY|_URL)$|^(SECRET_KEY|SANDBOX|ALLOWED_HOSTS|DEBUG|CRASH_AT|VAR_DIR|S3_.*)$")
+OURS = re.compile(r"(_API_KEY|_URL)$|^(SECRET_KEYS?|LOG_LEVEL|SANDBOX|ALLOWED_HOSTS|DEBUG|CRASH_AT|VAR_DIR|S3_.*)$")
+
+
+def environment(**env: str) -> dict[str, str]:
+    """The machine's, without what is ours in it; quick limits; and `env`."""
+    clean = {name: value for name, value in os.environ.items() if not OURS.search(name)}
+    return clean | {"DJANGO_SETTINGS_MODULE": "tests.settings_quick"} | env
+
+
+def manage(*args: str, env: dict[str, str], stdin: str = "") -> subprocess.CompletedProcess:
+    """One command, to its end."""
+    command = [sys.executable, "manage.py", *args]
+    return subprocess.run(command, cwd=ROOT, env=env, input=stdin, capture_output=True, text=True, timeout=120)
+
+
+def spawn(*args: str, env: dict[str, str], log: Path) -> subprocess.Popen:
+    """One command that runs until it is stopped, in a process group of its own; its words go to `log`."""
+    with log.open("ab") as out:
+        command = [sys.executable, "manage.py", *args]
+        return subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=out, start_new_session=True)
+
+
+def stop(process: subprocess.Popen, sig: int = signal.SIGTERM) -> float:
+    """Seconds until the process was gone."""
+    began = time.monotonic()
+    if process.poll() is None:
+        process.send_signal(sig)
+        process.wait(15)
+    return time.monotonic() - began
+
+
+def kill(process: subprocess.Popen) -> None:
+    """The process and its children, at once."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/live", timeout=2, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 class Site:
@@ -38,25 +81,20 @@ class Site:
     def launch(self, **env: str) -> int:
         """Start without waiting; returns where in the log its words begin."""
         self.var.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "manage.py", "up", "--port", str(self.port)]
-        with self.log.open("ab") as log:
-            start = log.tell()
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, env=self._environment(env), stdout=log, stderr=log, start_new_session=True
-            )
+        start = self.log.stat().st_size if self.log.exists() else 0
+        self.process = spawn("up", "--port", str(self.port), env=self._environment(env), log=self.log)
         return start
 
     def _environment(self, env: dict[str, str]) -> dict[str, str]:
-        clean = {name: value for name, value in os.environ.items() if not OURS.search(name)}
-        quick = {"DJANGO_SETTINGS_MODULE": "tests.settings_quick", "SANDBOX_MIN_S": "0.2", "SANDBOX_MAX_S": "0.5"}
-        return clean | quick | {"VAR_DIR": str(self.var)} | self.env | env
+        quick = {"SANDBOX_MIN_S": "0.2", "SANDBOX_MAX_S": "0.5", "VAR_DIR": str(self.var)}
+        return environment(**quick | self.env | env)
 
     def _wait_ready(self, start: int) -> None:
         until = time.monotonic() + READY_S
         while time.monotonic() < until:
             said = self.log.read_bytes()[start:].decode(errors="replace")
             found = re.search(r"ready: (http://[^/\s]+)(/\S*)", said)
-            if found and self._answers(found[1]):
+            if found and answers(found[1]):
                 self.url, self.setup_url = found[1], found[1] + found[2]
                 self.port = int(self.url.rsplit(":", 1)[1])
                 return
@@ -64,26 +102,15 @@ class Site:
             time.sleep(0.05)
         raise AssertionError(f"not ready: {self.log.read_text()[-2000:]}")
 
-    def _answers(self, url: str) -> bool:
-        try:
-            return httpx.get(f"{url}/health/live", timeout=2).status_code == 200
-        except httpx.HTTPError:
-            return False
-
     def stop(self, sig: int = signal.SIGINT) -> float:
         """Seconds until the process was gone."""
-        began = time.monotonic()
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(sig)
-            self.process.wait(15)
-        return time.monotonic() - began
+        return stop(self.process, sig) if self.process else 0.0
 
     def wait_dead(self, timeout_s: float = 20) -> int:
         return self.process.wait(timeout_s)
 
     def manage(self, *args: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "manage.py", *args]
-        return subprocess.run(command, cwd=ROOT, env=self._environment({}), capture_output=True, text=True, timeout=120)
+        return manage(*args, env=self._environment({}))
 
     # --- The person
 
@@ -111,10 +138,14 @@ class Site:
         raise AssertionError(f"still {self.states()}; {self.log.read_text()[-3000:]}")
 
 
+class HasUrl(Protocol):
+    url: str
+
+
 class Person:
     """Somebody with a browser without JavaScript."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: HasUrl) -> None:
         self.site = site
         self.http = httpx.Client(follow_redirects=True, timeout=30, trust_env=False)
 
@@ -151,6 +182,5 @@ def running(var: Path, **env: str) -> Iterator[Site]:
     try:
         yield site
     finally:
-        if site.process and site.process.poll() is None:
-            site.process.kill()
-            site.process.wait(10)
+        if site.process:
+            kill(site.process)
