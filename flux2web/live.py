@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from http.cookies import CookieError, SimpleCookie
 from importlib import import_module
+from math import inf
 from typing import Any
 
 import structlog
@@ -33,6 +34,7 @@ log = structlog.get_logger(__name__)
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Hints = queue.SimpleQueue[Hint | None]
 
 PING_S = 15
 RECHECK_S = 60  # a stream's right to be open is checked anew this often, and at once on "access changed"
@@ -84,18 +86,20 @@ class Hub:
 
     def __init__(self) -> None:
         self._streams: dict[int, set[Stream]] = defaultdict(set)
-        self._hints: queue.SimpleQueue[Hint | None] = queue.SimpleQueue()
-        self._doors = ThreadPoolExecutor(2, thread_name_prefix="live-door")
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop_listening = threading.Event()
         self.closing = False
 
     # --- Starting and stopping
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """May be started again once it is closed: nothing is kept from one life to the next."""
         self._loop, self.closing = loop, False
+        self._streams.clear()
+        self._hints = queue.SimpleQueue()
+        self._doors = ThreadPoolExecutor(2, thread_name_prefix="live-door")
+        self._stop_listening = threading.Event()
         self._unsubscribe = bus.subscribe(self._hints.put)
-        threading.Thread(target=self._render_hints, name="live-render", daemon=True).start()
+        threading.Thread(target=self._render_hints, name="live-render", args=(self._hints,), daemon=True).start()
         if settings.REDIS_URL:
             listen = threading.Thread(target=bus.listen, args=(self._stop_listening,), name="live-bus", daemon=True)
             listen.start()
@@ -118,24 +122,22 @@ class Hub:
 
     # --- From hint to event, on the render thread
 
-    def _render_hints(self) -> None:
+    def _render_hints(self, queued: Hints) -> None:
         while True:
-            hints = self._take()
-            if None in hints:
-                return connections.close_all()
-            try:
-                close_old_connections()
-                for hint in hints:
-                    self._render(hint)  # type: ignore[arg-type]
-            except DatabaseError as error:  # pages catch up by asking
-                log.warning("hint not rendered", error=repr(error))
+            hints = _take(queued)
+            close_old_connections()
+            for hint in hints:
+                if hint is None:
+                    return connections.close_all()
+                self._render_or_tell(hint)
 
-    def _take(self) -> Iterable[Hint | None]:
-        """Wait for a hint, then take all that have come: two of one task are one."""
-        hints: dict[Hint | None, None] = {self._hints.get(): None}
-        while not self._hints.empty():
-            hints[self._hints.get()] = None
-        return hints
+    def _render_or_tell(self, hint: Hint) -> None:
+        """Whatever one card's fault is, the thread lives on, and its team is told to ask."""
+        try:
+            self._render(hint)
+        except Exception as error:
+            log.warning("hint not rendered", kind=hint.kind, task_id=hint.task_id, error=repr(error))
+            self._call(self._to_team, hint.team_id, event("resync"))
 
     def _render(self, hint: Hint) -> None:
         if hint.kind == "resync":
@@ -167,7 +169,7 @@ class Hub:
 
     def _recheck(self, team_id: int) -> None:
         for stream in self._streams.get(team_id, ()):
-            stream.checked_at = 0.0
+            stream.checked_at = -inf
             stream.bell.set()
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, slug: str) -> None:
@@ -209,6 +211,14 @@ class Hub:
 
 
 hub = Hub()
+
+
+def _take(queued: Hints) -> Iterable[Hint | None]:
+    """Wait for a hint, then take all that have come: two of one task are one."""
+    hints: dict[Hint | None, None] = {queued.get(): None}
+    while not queued.empty():
+        hints[queued.get()] = None
+    return hints
 
 
 async def _until_gone(receive: Receive, stream: Stream) -> None:

@@ -38,10 +38,14 @@ class Server(uvicorn.Server):
         self.force_exit = self.should_exit  # asked twice: do not wait for requests
         self.should_exit = True
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+    def watch(self) -> None:
+        """From here on this process has STOP_S."""
         watchdog = threading.Timer(STOP_S, os._exit, args=(0,))
         watchdog.daemon = True
         watchdog.start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.watch()
         await asyncio.get_running_loop().run_in_executor(None, self._before_stop)
         await hub.close()
         await super().shutdown(sockets)
@@ -62,24 +66,27 @@ def bind(host: str, port: int | None) -> socket.socket:
     raise OSError(f"no free port on {host}: another program uses {port or '8000 to 8099'}")
 
 
-def run(sock: socket.socket, *, before_stop: Callable[[], None] = lambda: None) -> None:
-    """Serve until a signal; returns within STOP_S of it."""
-    config = uvicorn.Config(
-        "flux2web.asgi:application",
+def config(app: Any = "flux2web.asgi:application") -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=REQUESTS_END_S,
         timeout_keep_alive=30,
     )
-    Server(config, before_stop).run(sockets=[sock])
+
+
+def run(sock: socket.socket, *, before_stop: Callable[[], None] = lambda: None) -> None:
+    """Serve until a signal; returns within STOP_S of it."""
+    Server(config(), before_stop).run(sockets=[sock])
 
 
 class Engine:
     """Workers and clock of the embedded shape, in this process: one Dramatiq worker per queue, so none starves another."""
 
-    def __init__(self) -> None:
-        self._broker = dramatiq.get_broker()
+    def __init__(self, broker: dramatiq.Broker | None = None) -> None:
+        self._broker = broker or dramatiq.get_broker()
         self._stop = threading.Event()
         self._workers: list[dramatiq.Worker] = []
         self._clock = threading.Thread(target=Clock().run, args=(self._stop,), name="clock", daemon=True)
