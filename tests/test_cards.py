@@ -1,0 +1,144 @@
+"""What a card says in each state."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from flux2web import cards, live, queries
+from flux2web.cards import Card
+from flux2web.models import Event, State, Task
+
+from . import factories
+
+
+def card(team, state: str, **fields) -> Card:
+    return Card(factories.make_task(team, state=state, **fields), usual_s=24)
+
+
+WORDS = {
+    State.QUEUED: ("Waiting", "Starts by itself", "Held 24", ["cancel"]),
+    State.SUBMITTING: ("Sending", "to Revid", "Held 24", []),
+    State.RUNNING: ("Running", "Revid usually takes 24 s", "Held 24", ["check"]),
+    State.SAVING: ("Saving our copy", "Made by Revid", "Held 24", ["check"]),
+    State.UNCERTAIN: ("No answer yet", "we keep looking", "Held 24", ["check"]),
+    State.DONE: ("Done", "", "Charged 24", []),
+    State.FAILED: ("Revid failed", "could not make this picture", "Not charged", ["retry"]),
+    State.CANCELLED: ("Cancelled", "Taken back before it was sent", "Not charged", ["retry"]),
+}
+
+
+def test_every_state_has_words():
+    assert set(WORDS) == set(State)
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_card_says_how_it_stands_what_it_costs_and_what_one_can_do(north, state):
+    shown = card(north, state, price=24)
+    headline, detail, money, verbs = WORDS[state]
+    assert shown.headline == headline
+    assert detail in shown.detail
+    assert shown.money == money
+    assert [action.verb for action in shown.actions] == verbs
+
+
+@pytest.mark.parametrize(
+    ("kind", "headline"),
+    [
+        ("moderation", "Refused by the model's filter"),
+        ("input", "Revid did not accept this"),
+        ("auth", "Revid refused our key"),
+        ("balance", "Revid has no balance left"),
+        ("maintenance", "No provider was free"),
+        ("bad_reply", "Revid gave no usable answer"),
+        ("a kind nobody knows", "Revid failed"),
+    ],
+)
+def test_failures_are_told_in_plain_words(north, kind, headline):
+    assert card(north, "failed", fail_kind=kind[:16], fail_message="Because.").headline == headline
+
+
+def test_a_refusal_by_the_filter_says_what_to_change(north):
+    plain = card(north, "failed", fail_kind="moderation")
+    assert plain.detail == "Change the prompt, then send again."
+    with_images = card(north, "failed", fail_kind="moderation", references=[factories.make_reference(north)])
+    assert with_images.detail == "Change the prompt or the images, then send again."
+
+
+def test_a_picture_lost_on_its_way_is_not_called_the_providers_refusal(north):
+    lost = card(north, "failed", fail_kind="bad_reply", fail_code="result_lost")
+    assert lost.headline == "The picture was lost on its way"
+
+
+def test_what_came_back_of_the_hold_is_told(north):
+    assert card(north, "failed", price=24).returned == "24 returned"
+    assert card(north, "done", price=24, charged=20).returned == "4 returned"
+    assert card(north, "done", price=24).returned == ""
+    assert card(north, "running", price=24).returned == ""
+
+
+def test_the_clock_starts_when_the_provider_accepted_and_the_ring_fills_along_its_usual_time(north):
+    accepted = timezone.now() - timedelta(seconds=12)
+    shown = card(north, "running", accepted_at=accepted)
+    assert 11 < shown.elapsed_s < 14
+    assert 48 <= shown.ring <= 54
+    assert card(north, "running", accepted_at=accepted - timedelta(hours=1)).ring == 100
+
+
+def test_after_three_minutes_it_is_slower_than_usual(north):
+    assert not card(north, "running", accepted_at=timezone.now() - timedelta(seconds=170)).is_slow
+    assert card(north, "running", accepted_at=timezone.now() - timedelta(seconds=190)).is_slow
+
+
+def test_the_settings_are_shown_as_chips(north):
+    shown = card(north, "queued", family="flex", seed=41, references=[factories.make_reference(north)])
+    assert shown.chips == ["Flex", "1K", "4:3", "1 ref", "seed 41"]
+
+
+def test_the_alternative_text_is_the_start_of_the_prompt_cut_at_a_word():
+    assert cards.shortened("a harbour,\n at  dawn", 120) == "a harbour, at dawn"
+    assert cards.shortened("one two, three", 11) == "one two…"
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_rendered_card_holds_no_form_no_token_and_its_state(north, state):
+    task = queries.card_task(factories.make_task(north, state=state).pk)
+    html = live.render_card(task)
+    assert f'id="task-{task.pk}"' in html
+    assert f'data-state="{state}"' in html
+    assert f'data-version="{task.version}"' in html
+    for word in ("<form", "csrf", "style=", "onclick", "<script"):
+        assert word not in html
+    assert len(gzip.compress(html.encode())) < 2048
+
+
+def test_a_prompt_is_text_and_never_markup(north):
+    task = factories.make_task(north, prompt='<img src=x onerror="alert(1)">')
+    html = live.render_card(queries.card_task(task.pk))
+    assert "<img src=x" not in html
+    assert "&lt;img src=x" in html
+
+
+def test_a_card_of_someone_who_left_is_still_there(north, cleo):
+    task = factories.make_task(north, user=cleo, state="done")
+    Task.objects.filter(pk=task.pk).update(user=None)
+    assert "Someone who left" in live.render_card(queries.card_task(task.pk))
+
+
+def test_the_story_names_people_and_keeps_the_notes(north, cleo):
+    task = factories.make_task(north, user=cleo)
+    task.events.all().delete()
+    Event.objects.create(task=task, kind="queued", cause=f"user {cleo.pk}")
+    Event.objects.create(task=task, kind="queued", cause="create answer", note="apixo: busy")
+    Event.objects.create(task=task, kind="look", cause=f"user {cleo.pk}")
+    lines = cards.story(task.events.all())
+    assert [line.text for line in lines] == ["Asked for by Cleo", "Waiting", "Asked to look now by Cleo"]
+    assert lines[1].note == "apixo: busy"
+
+
+def test_the_receipt_is_the_tasks_ledger_lines(north):
+    task = factories.make_task(north, state="failed", price=24)
+    assert [line.text for line in cards.receipt(task)] == ["Held 24 credits", "Returned 24 credits"]
