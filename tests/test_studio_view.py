@@ -196,7 +196,8 @@ def test_the_same_form_twice_is_one_batch_and_the_same_answer(send, north):
     assert re.findall(r'id="task-\d+"', text(first)) == re.findall(r'id="task-\d+"', text(second))
 
 
-def test_the_same_form_with_a_file_twice_is_one_batch(send):
+def test_the_same_form_with_a_file_twice_is_one_batch(send, settings):
+    settings.PUBLIC_URL = "https://studio.example.com"  # where the provider can fetch it
     for _ in range(2):
         assert send(htmx=False, files=[upload(picture("teal"))]).status_code == 302
     assert Batch.objects.count() == 1
