@@ -8,7 +8,9 @@ same code runs scaled out.
 from __future__ import annotations
 
 import os
+import re
 import secrets
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,38 +29,56 @@ VAR_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
 EMBEDDED = not env("DATABASE_URL", default="")  # one process, one machine
 
 
+def as_it_stands(name: str) -> str:
+    """A secret, character by character: Env would take one that begins with $ for the name of another variable."""
+    return os.environ.get(name, "").strip()
+
+
 def kept_secret(path: Path) -> str:
-    """The secret in `path`, made on first use and readable by its owner only."""
-    try:
-        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(fd, "w") as file:
-        secret = secrets.token_urlsafe(50)
-        file.write(secret)
-    return secret
+    """The secret in `path`, made on first use and readable by its owner only. Whole or not there, however many start."""
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(50))
+        with suppress(FileExistsError):  # another process was first: its secret stands
+            os.link(draft, path)
+        draft.unlink()
+    return path.read_text().strip()
 
 
-SECRET_KEY = env("SECRET_KEY", default="")
+SECRET_KEY = as_it_stands("SECRET_KEY")
 if not SECRET_KEY:
     if not (EMBEDDED or DEBUG):
         raise ImproperlyConfigured("Set SECRET_KEY: several machines must share one secret.")
     SECRET_KEY = kept_secret(VAR_DIR / "secret_key")
-# The newest first; older ones still decrypt provider keys that were stored under them.
-SECRET_KEYS: list[str] = env.list("SECRET_KEYS", default=[SECRET_KEY])
+# Provider keys are stored under SECRET_KEY; those that were stored under an older one of SECRET_KEYS still open.
+_older = [secret.strip() for secret in as_it_stands("SECRET_KEYS").split(",")]
+SECRET_KEYS: list[str] = list(dict.fromkeys(secret for secret in [SECRET_KEY, *_older] if secret))
 
 # --- Where we are reached ------------------------------------------------------------------------------------------
 
+
+def public_url(given: str) -> str:
+    """Scheme, host and perhaps a port, spelt as browsers spell it. Empty stays empty."""
+    url = given.strip().rstrip("/")
+    try:
+        parts = urlsplit(url)
+        is_origin = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:  # brackets that do not match, a port that is none
+        is_origin = False
+    if url and not (is_origin and re.fullmatch(r"\w+://[^\s/?#@]+", url)):
+        raise ImproperlyConfigured(f"PUBLIC_URL must look like https://studio.example.com, not {given!r}.")
+    return url.lower()
+
+
 # Empty means: not told. `up` then serves on loopback and fills this in once it knows the port it got.
-PUBLIC_URL = env("PUBLIC_URL", default="").rstrip("/")
-_public = urlsplit(PUBLIC_URL)
-if PUBLIC_URL and (_public.scheme not in ("http", "https") or not _public.hostname or _public.path):
-    raise ImproperlyConfigured(f"PUBLIC_URL must look like https://studio.example.com, not {PUBLIC_URL!r}.")
-HTTPS = _public.scheme == "https"
+PUBLIC_URL = public_url(env("PUBLIC_URL", default=""))
+HTTPS = PUBLIC_URL.startswith("https://")
+PUBLIC_HOST = re.sub(r":\d+$", "", urlsplit(PUBLIC_URL).netloc)  # an IPv6 address keeps its brackets, as in Host
 LOOPBACK_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
-ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[]) or (
-    [_public.hostname, *LOOPBACK_HOSTS] if _public.hostname else LOOPBACK_HOSTS
-)
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[]) or [
+    host for host in (PUBLIC_HOST, *LOOPBACK_HOSTS) if host
+]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
@@ -224,22 +244,50 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 MEDIA_ROOT = VAR_DIR / "media"
 SPOOL_DIR = VAR_DIR / "spool"  # fetched results, until they are stored
 S3_BUCKET = env("S3_BUCKET", default="")
-STORAGES = {
-    "default": {
+S3_ENDPOINT_URL = env("S3_ENDPOINT_URL", default="")  # empty: Amazon's own
+S3_REGION = env("S3_REGION", default="us-east-1")
+
+
+def bucket(name: str) -> dict:
+    """Files in a bucket; pictures come to the browser from there, by signed addresses."""
+    return {
         "BACKEND": "storages.backends.s3.S3Storage",
         "OPTIONS": {
-            "bucket_name": S3_BUCKET,
-            "endpoint_url": env("S3_ENDPOINT_URL", default=None),
-            "region_name": env("S3_REGION", default=None),
-            "access_key": env("S3_ACCESS_KEY_ID", default=None),
-            "secret_key": env("S3_SECRET_ACCESS_KEY", default=None),
-            "addressing_style": "path",
-            "signature_version": "s3v4",
+            "bucket_name": name,
+            "endpoint_url": S3_ENDPOINT_URL or None,
+            "region_name": S3_REGION,
+            "access_key": as_it_stands("S3_ACCESS_KEY_ID") or None,  # None: whatever boto finds, a machine's role say
+            "secret_key": as_it_stands("S3_SECRET_ACCESS_KEY") or None,
             "default_acl": None,
             "file_overwrite": True,  # names carry the content's hash: the same name is the same picture
-            "querystring_expire": 12 * 3600,
+            "client_config": S3Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                connect_timeout=5,  # boto's own: 60 s five times, and a hanging bucket would hold every thread
+                read_timeout=20,
+                retries={"mode": "standard", "total_max_attempts": 2},
+                request_checksum_calculation="when_required",  # not every bucket that is not Amazon's knows the new ones
+                response_checksum_validation="when_required",
+            ),
         },
     }
+
+
+def bucket_origin() -> str:
+    """Where signed addresses lead."""
+    if S3_ENDPOINT_URL:
+        return "://".join(urlsplit(S3_ENDPOINT_URL)[:2])
+    zone = "" if S3_REGION == "us-east-1" else f".{S3_REGION}"
+    country = ".cn" if S3_REGION.startswith("cn-") else ""
+    return f"https://s3{zone}.amazonaws.com{country}"
+
+
+if S3_BUCKET:
+    from botocore.config import Config as S3Config  # half a second of a start that most do not need
+
+    CONTENT_SECURITY_POLICY["DIRECTIVES"]["img-src"].append(bucket_origin())
+STORAGES = {
+    "default": bucket(S3_BUCKET)
     if S3_BUCKET
     else {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": MEDIA_ROOT}},
     "staticfiles": {
@@ -249,7 +297,7 @@ STORAGES = {
     },
 }
 FILE_UPLOAD_TEMP_DIR = None
-UPLOAD_MAX_BYTES = 10 * 2**20  # one reference: the smallest limit among the five providers (seeds 000, 001)
+UPLOAD_MAX_BYTES = 10 * 2**20  # one reference: the smallest of five limits (docs.revidapi.com, docs.apikley.ru)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 2**20
 BODY_MAX_BYTES = 8 * UPLOAD_MAX_BYTES + DATA_UPLOAD_MAX_MEMORY_SIZE  # a form with eight files
 BODY_MAX_S = 120  # a body must have arrived whole by then
@@ -279,7 +327,7 @@ ALLAUTH_TRUSTED_PROXY_COUNT = 1 if HTTPS else 0
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "flux2web"
 vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
-DEFAULT_FROM_EMAIL = SERVER_EMAIL = f"flux2web@{_public.hostname or 'localhost'}"
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = f"flux2web@{PUBLIC_HOST or 'localhost'}"
 
 # --- The life of a task ------------------------------------------------------------------------------------------
 
@@ -312,7 +360,7 @@ CRASH_AT = env("CRASH_AT", default="")  # tests only: "CP4:2" kills this process
 CREDIT_USD = Decimal("0.0025")
 FIRST_TEAM_CREDITS = 1000
 PROVIDER_SEEDS = {
-    slug: (env(f"{slug.upper()}_API_KEY", default=""), env(f"{slug.upper()}_URL", default=""))
+    slug: (as_it_stands(f"{slug.upper()}_API_KEY"), env(f"{slug.upper()}_URL", default=""))
     for slug in ("revid", "apikley", "apixo", "flux2api", "vtrix")
 }
 SANDBOX: bool | None = env.bool(
@@ -323,6 +371,14 @@ SANDBOX_S = (env.float("SANDBOX_MIN_S", default=2.0), env.float("SANDBOX_MAX_S",
 # --- Logs --------------------------------------------------------------------------------------------------------
 
 DJANGO_STRUCTLOG_USER_ID_FIELD = "pk"
+# Addresses whose last part opens a door to whoever reads it: a request's line in the log must not hand it on.
+_DOORS = re.compile(r"(/(?:hooks/[\w-]+|i|setup|invites|accounts/password/reset/key)/)[^\s/\"'\\?]+")
+
+
+def close_doors(_: object, __: str, line: str) -> str:
+    return _DOORS.sub(r"\1[hidden]", line)
+
+
 _shared_processors: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.processors.TimeStamper(fmt="iso"),
@@ -340,6 +396,7 @@ LOGGING = {
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+                close_doors,
             ],
         }
     },
