@@ -2,7 +2,8 @@
 
 Why not Django's own ASGI handler: it costs 5 to 12 times the CPU of the WSGI handler for the same page (measured
 2026-11). Why several pools: a create at the sandbox that fetches references from this very server, or a storm of
-callbacks, must not take the threads that pages need. Bodies are spooled, with limits, before they take a thread.
+callbacks, must not take the threads that pages need. Bodies are spooled, with limits, before they take a thread, and
+answers as they leave it: no client, however slow, holds a thread.
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import sys
 import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import IO, Any
-from urllib.parse import quote
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flux2web.settings")
 
-from a2wsgi import WSGIMiddleware
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.wsgi import get_wsgi_application
 
-django_pages: Any = get_wsgi_application()  # two libraries name the WSGI types differently
+django_pages = get_wsgi_application()
 
 from .live import Receive, Scope, Send, hub, plain_answer  # noqa: E402 - needs Django's registry
 from .sandbox import make_app  # noqa: E402
@@ -30,14 +34,17 @@ LIVE_PATH = re.compile(r"^/t/([-\w]+)/live/$")
 PAGE_THREADS, DOOR_THREADS, SANDBOX_THREADS = 8, 6, 8
 SPOOL_MEMORY_BYTES = 256 * 1024
 CHUNK_BYTES = 64 * 1024
+STALLED_S = 120  # a client that takes no byte for so long is cut off
+Environ = dict[str, Any]
+WSGIApp = Callable[[Environ, Any], Iterable[bytes]]
 
 
 class Site:
     """The whole site as one ASGI application."""
 
     def __init__(self, pages: WSGIHandler = django_pages) -> None:
-        self._pages = WSGIMiddleware(pages, workers=PAGE_THREADS)
-        self._doors = WSGIMiddleware(pages, workers=DOOR_THREADS)  # callbacks, hosted references, health
+        self._pages = Pool(pages, PAGE_THREADS, "page")
+        self._doors = Pool(pages, DOOR_THREADS, "door")  # callbacks, hosted references, health
         self._sandbox = Sandbox() if settings.EMBEDDED else None  # its state belongs to one process
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,20 +74,17 @@ class Site:
         """End the threads, for whoever makes more than one site in a process."""
         for pool in (self._pages, self._doors, self._sandbox and self._sandbox.pool):
             if pool:
-                pool.executor.shutdown()
+                pool.close()
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         pool, limit_bytes = self._pool(scope)
-        # a2wsgi reads the query string as ASCII; a client may send anything.
-        scope["query_string"] = quote(scope["query_string"], safe="!#$%&'()*+,/:;=?@[]~").encode()
         with tempfile.SpooledTemporaryFile(SPOOL_MEMORY_BYTES) as body:
             refused = await _spool(scope, receive, body, limit_bytes)
             if refused:
                 return await plain_answer(send, *refused)
-            body.seek(0)
-            await pool(scope, _replay(body, receive), send)  # type: ignore[arg-type]
+            await pool.answer(environ_of(scope, body), send)
 
-    def _pool(self, scope: Scope) -> tuple[WSGIMiddleware, int]:
+    def _pool(self, scope: Scope) -> tuple[Pool, int]:
         path = scope["path"]
         if self._sandbox and path.startswith("/sandbox/") and is_from_here(scope):
             return self._sandbox.pool, settings.BODY_MAX_BYTES
@@ -97,7 +101,7 @@ class Sandbox:
     def __init__(self) -> None:
         min_s, max_s = settings.SANDBOX_S
         self._app = make_app(settings.VAR_DIR, min_s=min_s, max_s=max_s)
-        self.pool = WSGIMiddleware(self._app, workers=SANDBOX_THREADS)  # type: ignore[arg-type]
+        self.pool = Pool(self._app, SANDBOX_THREADS, "sandbox")
         self.close = self._app.close
 
 
@@ -146,19 +150,156 @@ def _declared_bytes(scope: Scope) -> int:
     return 0
 
 
-def _replay(body: IO[bytes], receive: Receive) -> Receive:
-    """The spooled body as if it had just come; after its end, whatever the client does next."""
-    done = False
+# --- From ASGI to WSGI and back ------------------------------------------------------------------------------------------
 
-    async def replayed():
-        nonlocal done
-        if done:
-            return await receive()
-        chunk = body.read(CHUNK_BYTES)
-        done = len(chunk) < CHUNK_BYTES
-        return {"type": "http.request", "body": chunk, "more_body": not done}
 
-    return replayed
+def environ_of(scope: Scope, body: IO[bytes]) -> Environ:
+    """The request as WSGI has it. The length is that of the bytes that came: a chunked body declares none."""
+    (server, port), (client, _) = scope.get("server") or ("", 0), scope.get("client") or ("", 0)
+    size_bytes = body.tell()
+    body.seek(0)
+    return _headers(scope) | {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        "PATH_INFO": scope["path"].encode().decode("latin1"),
+        "QUERY_STRING": scope["query_string"].decode("latin1"),
+        "CONTENT_LENGTH": str(size_bytes),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "SERVER_NAME": server,
+        "SERVER_PORT": str(port or 0),
+        "REMOTE_ADDR": client,
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.input": body,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+
+
+def _headers(scope: Scope) -> Environ:
+    """A name with an underscore would pass for one with a dash, past a proxy that sets or strips that: left out."""
+    headers: Environ = {}
+    for name, value in scope["headers"]:
+        if b"_" in name:
+            continue
+        key = name.decode("latin1").upper().replace("-", "_")
+        key = key if key == "CONTENT_TYPE" else f"HTTP_{key}"
+        text = value.decode("latin1")
+        between = "; " if key == "HTTP_COOKIE" else ","
+        headers[key] = f"{headers[key]}{between}{text}" if key in headers else text
+    return headers
+
+
+class Pool:
+    """A WSGI application on a few threads of its own."""
+
+    def __init__(self, app: WSGIApp, threads: int, name: str) -> None:
+        self._app = app
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+    async def answer(self, environ: Environ, send: Send) -> None:
+        loop = asyncio.get_running_loop()
+        with Outbox(loop) as outbox:
+            work = loop.run_in_executor(self._threads, copy_context().run, self._work, environ, outbox)
+            await asyncio.gather(outbox.send_to(send), work)
+
+    def _work(self, environ: Environ, outbox: Outbox) -> None:
+        """On a thread: run the application, never waiting for its client."""
+        try:
+            chunks = self._app(environ, outbox.start)
+            try:
+                for chunk in chunks:
+                    outbox.write(chunk)
+            finally:
+                getattr(chunks, "close", lambda: None)()
+        except BaseException:
+            outbox.end(whole=False)
+            raise
+        outbox.end(whole=True)
+
+
+class Outbox:
+    """An answer between the thread that writes it and the loop that sends it, in memory while it is small."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop, self._bell, self._lock = loop, asyncio.Event(), threading.Lock()
+        self._file = tempfile.SpooledTemporaryFile(SPOOL_MEMORY_BYTES)  # noqa: SIM115 - closed by __exit__
+        self._written_bytes = self._rung_bytes = self._sent_bytes = 0
+        self._start: dict[str, Any] = {}
+        self._ended, self._whole, self._closed = False, True, False
+
+    def __enter__(self) -> Outbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._closed = True
+            self._file.close()
+
+    # --- On the thread
+
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: object = None) -> Callable[[bytes], None]:
+        pairs = [(name.lower().encode("latin1"), value.strip().encode("latin1")) for name, value in headers]
+        self._start = {"type": "http.response.start", "status": int(status[:3]), "headers": pairs}
+        return self.write
+
+    def write(self, chunk: bytes) -> None:
+        with self._lock:
+            if self._closed:  # nobody waits for it any more
+                return
+            self._file.seek(self._written_bytes)
+            self._written_bytes += self._file.write(chunk)
+        if self._written_bytes - self._rung_bytes >= CHUNK_BYTES:
+            self._rung_bytes = self._written_bytes
+            self._ring()
+
+    def end(self, *, whole: bool) -> None:
+        self._ended, self._whole = True, whole
+        self._ring()
+
+    def _ring(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._bell.set)
+
+    # --- On the loop
+
+    async def send_to(self, send: Send) -> None:
+        """All of it. Where the application broke off, the end is not sent, so that nobody takes a part for the whole."""
+        ended = False
+        while not ended:
+            await self._bell.wait()
+            self._bell.clear()
+            ended = self._ended
+            if self._start:
+                await send(self._start)
+                self._start = {}
+            while chunk := self._read():
+                if not await _taken(send, chunk):
+                    return
+        if self._whole:
+            await send({"type": "http.response.body", "body": b""})
+
+    def _read(self) -> bytes:
+        with self._lock:
+            self._file.seek(self._sent_bytes)
+            chunk = self._file.read(CHUNK_BYTES)
+        self._sent_bytes += len(chunk)
+        return chunk
+
+
+async def _taken(send: Send, chunk: bytes) -> bool:
+    """False: this client has stopped reading, let it go."""
+    try:
+        async with asyncio.timeout(STALLED_S):
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except TimeoutError:
+        return False
+    return True
 
 
 application = Site()

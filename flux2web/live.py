@@ -86,6 +86,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._streams: dict[int, set[Stream]] = defaultdict(set)
+        self._hints: Hints = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closing = False
 

@@ -11,9 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from http.client import HTTPConnection
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
@@ -39,8 +39,9 @@ def site(*, working: bool = False, **given: Any) -> Iterator[str]:
     sock = serve.bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     with ExitStack() as stack:
-        quick = {"PUBLIC_URL": url, "WHITENOISE_USE_FINDERS": True, "STATIC_ROOT": None} | (QUICK if working else {})
-        stack.enter_context(override_settings(**quick | given))
+        var = Path(stack.enter_context(TemporaryDirectory()))  # the sandbox's memory: no test inherits another's tasks
+        usual = {"PUBLIC_URL": url, "VAR_DIR": var, "WHITENOISE_USE_FINDERS": True, "STATIC_ROOT": None}
+        stack.enter_context(override_settings(**usual | (QUICK if working else {}) | given))
         app = Site(get_wsgi_application())
         server = Server(serve.config(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, name="site", daemon=True)
