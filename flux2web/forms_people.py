@@ -22,7 +22,7 @@ from .models import Budget, Entry, Invite, Membership, Price, ProviderAccount, R
 from .models.base import new_token, token_hash
 from .money import parse_credits
 from .orders import Refusal
-from .providers.base import Provider
+from .providers.base import Account, Provider
 
 COUNT_MAX = 10**6  # calls or tasks at once: more is a slip of the finger
 REFERENCE_CREDITS_MAX = 10**6
@@ -61,7 +61,7 @@ class PersonForm(forms.Form):
         label="Your name", max_length=80, widget=forms.TextInput(attrs={"autocomplete": "name", "autofocus": True})
     )
     email = forms.EmailField(
-        label="E-mail",
+        label="Email",
         max_length=254,
         widget=forms.EmailInput(attrs={"autocomplete": "username"}),
         help_text="You sign in with it.",
@@ -147,7 +147,7 @@ class InviteForm(forms.Form):
         choices=[(role.value, role.label) for role in (Role.MEMBER, Role.VIEWER, Role.ADMIN)], initial=Role.MEMBER
     )
     email = forms.EmailField(
-        label="E-mail", required=False, max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "off"})
+        label="Email", required=False, max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "off"})
     )
 
     def save(self, team: Team, by: User) -> tuple[Invite, str]:
@@ -249,7 +249,7 @@ class OwnerForm(forms.Form):
     """Who looks after a team: somebody who is here, by address, else whoever opens a link."""
 
     owner = forms.EmailField(
-        label="Owner's e-mail",
+        label="Owner's email",
         required=False,
         max_length=254,
         widget=forms.EmailInput(attrs={"autocomplete": "off"}),
@@ -393,7 +393,9 @@ def _as_typed(adapter: Provider, account: ProviderAccount | None) -> dict:
             "rate": rate,
             "concurrent": account.concurrent,
         }
-    return chosen | {"enabled": True, "base_url": adapter.base_url, "rate": "", "concurrent": None}
+    advice = adapter.capabilities(Account("", adapter.base_url)).throttle
+    rate = f"{advice.count}/{advice.per_s:g}"
+    return chosen | {"enabled": True, "base_url": adapter.base_url, "rate": rate, "concurrent": advice.concurrent}
 
 
 def _option_field(name: str, values: tuple[str, ...]) -> forms.Field:
@@ -469,6 +471,14 @@ class PriceForm(forms.Form):
         if credits is None and self.price:
             raise ValidationError("Enter a price. To offer it no more, switch the provider off.")
         return credits
+
+    @property
+    def usd(self) -> str:
+        """ "0.025", "0.10", or nothing where no dollar price is known."""
+        if self.price is None or self.price.usd is None:
+            return ""
+        whole, _, part = f"{self.price.usd:.4f}".rstrip("0").partition(".")
+        return f"{whole}.{part:0<2}"
 
     @property
     def is_assumed(self) -> bool:
