@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import structlog
 from django.conf import settings
-from django.db.models import F
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models import F, Max
 from django.utils import timezone
 
 from . import providers
@@ -19,6 +20,7 @@ from .providers.base import Account, Capabilities, Kind, ProviderError
 
 log = structlog.get_logger(__name__)
 SANDBOX_KEY = "sandbox"
+UNCHANGED: Any = object()
 # Seconds an account rests after a refusal of this kind: the first time, doubling with each in a row. 300 is the most
 # (Retry-After is honoured within 1..300 as well).
 PAUSE_S = {Kind.AUTH: 300, Kind.BALANCE: 300, Kind.RATE: 10, Kind.MAINTENANCE: 30, Kind.PROVIDER: 5}
@@ -46,7 +48,8 @@ def sandbox_on() -> bool:
     """Whether pretend providers take new tasks: as set, else until the first real account and on loopback only."""
     if settings.SANDBOX is not None:
         return settings.SANDBOX
-    return is_loopback(settings.PUBLIC_URL) and not ProviderAccount.objects.real().exists()
+    on_loopback = is_loopback(settings.PUBLIC_URL) if settings.PUBLIC_URL else settings.EMBEDDED
+    return on_loopback and not ProviderAccount.objects.real().exists()
 
 
 def is_loopback(url: str) -> bool:
@@ -90,9 +93,12 @@ def set_account(
     enabled: bool | None = None,
     options: Mapping[str, Any] | None = None,
     rate: tuple[int, float] | None = None,
-    concurrent: int | None = None,
+    concurrent: int | None = UNCHANGED,
 ) -> ProviderAccount:
-    """Make or change the real account. None leaves a field as it is; a new key becomes a new version; a pause ends."""
+    """Make or change the real account. None leaves a field as it is; a new key becomes a new version; a pause ends.
+
+    `concurrent` is the exception: None there means no ceiling.
+    """
     with write():
         account = ProviderAccount.objects.filter(provider=provider, sandbox=False).first() or _new(provider)
         account.base_url = (base_url or account.base_url).rstrip("/")
@@ -100,7 +106,7 @@ def set_account(
         account.options = dict(account.options if options is None else options)
         if rate:
             account.rate_count, account.rate_s = rate
-        account.concurrent = concurrent or account.concurrent
+        account.concurrent = account.concurrent if concurrent is UNCHANGED else concurrent
         account.paused_until, account.pause_kind, account.pause_reason, account.failures = None, "", "", 0
         account.save()
         if key:
@@ -117,9 +123,16 @@ def _new(provider: str, *, sandbox: bool = False, base_url: str = "") -> Provide
 
 
 def _add_key(account: ProviderAccount, secret: str) -> None:
-    newest = account.key
-    if newest is None or newest.secret != secret:
-        ProviderKey.objects.create(account=account, version=newest.version + 1 if newest else 1, secret=secret)
+    newest = account.keys.aggregate(Max("version"))["version__max"] or 0
+    if not _is_newest(account, secret):
+        ProviderKey.objects.create(account=account, version=newest + 1, secret=secret)
+
+
+def _is_newest(account: ProviderAccount, secret: str) -> bool:
+    try:
+        return account.key is not None and account.key.secret == secret
+    except ImproperlyConfigured:  # SECRET_KEY was lost, and with it the old key: this new one mends that
+        return False
 
 
 def seed_from_environment() -> None:

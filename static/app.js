@@ -557,9 +557,15 @@
     document.addEventListener("htmx:afterRequest", (event) => {
       if (event.target.id === "compose" && event.detail.successful) sent(event.detail.xhr);
     });
+    // The price changes in place: a button that is just being pressed must stay the same button.
+    document.addEventListener("htmx:beforeSwap", (event) => {
+      if (event.target.id !== "quote") return;
+      event.detail.shouldSwap = false;
+      Idiomorph.morph($("#quote"), parse(event.detail.xhr.responseText).body.firstElementChild);
+      hold();
+    });
     document.addEventListener("htmx:afterSettle", (event) => {
       if (event.target.id === "compose") { startCompose(); focusProblem(); }
-      else if (event.target.id === "quote") hold();
     });
   }
 

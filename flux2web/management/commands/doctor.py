@@ -192,17 +192,11 @@ def _takers_of_uploads() -> str:
 
 
 def sandbox() -> Iterator[Problem]:
-    if sandbox_will_be_on():
+    if accounts.sandbox_on():
         yield Problem(
             "The sandbox is on: pretend providers draw the pictures. Fine for trying, not for work.",
             "Set a real key: manage.py provider set SLUG --key -. If SANDBOX=1 is set, remove it.",
         )
-
-
-def sandbox_will_be_on() -> bool:
-    """Whether it is in the site's own process: `up` serves on loopback where PUBLIC_URL is not set, and we are not told."""
-    on_loopback = settings.EMBEDDED and not settings.PUBLIC_URL and settings.SANDBOX is None
-    return accounts.sandbox_on() or (on_loopback and not ProviderAccount.objects.real().exists())
 
 
 def keys() -> Iterator[Problem]:

@@ -58,7 +58,7 @@ class Command(BaseCommand):
             base_url=None if url is None else clean_url(url),
             enabled=enabled,
             rate=None if rate is None else clean_rate(rate),
-            concurrent=None if concurrency is None else clean_concurrency(concurrency),
+            concurrent=accounts.UNCHANGED if concurrency is None else clean_concurrency(concurrency),
         )
         self.stdout.write(_line(account))
         if had_sandbox and not sandbox_will_be_on():
