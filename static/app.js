@@ -329,7 +329,7 @@
     const slot = document.createElement("li");
     slot.className = "slot";
     slot.dataset.state = "uploading";
-    slot.innerHTML = '<span class="num">0 %</span><progress max="100" value="0"></progress><span class="no" aria-hidden="true"></span><button type="button" data-slot="remove">×</button>';
+    slot.innerHTML = '<span class="num">0 %</span><progress max="100" value="0"></progress><span class="no" aria-hidden="true"></span><button type="button" data-slot="remove"><span class="icon">×</span></button>';
     $("progress", slot).setAttribute("aria-label", `Uploading ${file.name}`);
     $("#add-slot").before(slot);
     const request = new XMLHttpRequest();
