@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
+import structlog
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
@@ -18,8 +19,12 @@ from django.utils import timezone
 
 from . import faults, http, imaging
 from .models import Hosting, Reference, Result, Task, Team, User
-from .models.base import new_token
+from .models.base import new_token, write
 
+log = structlog.get_logger(__name__)
+SIGNED_OPEN_S = 600  # a signed address of the bucket answers this long
+NAME_MAX_CHARS = 120
+KEPT_BY_ONE = "private, max-age=86400, immutable"
 EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
 
@@ -43,20 +48,18 @@ class Stored:
 def save_reference(team: Team, user: User, file: IO[bytes], name: str) -> Reference:
     """Keep an upload as our own re-encoded picture. Raises imaging.BadImage with a message for people.
 
-    The same picture from the same person again is the same reference: a form posted twice stays the same order.
+    The same picture from the same person again is the same reference: a form posted twice stays the same order. Its
+    files are stored again all the same: they may have been lost since.
     """
     source = file.read(settings.UPLOAD_MAX_BYTES + 1)
     picture, thumbs = imaging.save_upload(source)
-    known = Reference.objects.filter(team=team, user=user, sha256=picture.sha256, deleted_at=None).first()
-    if known:
-        return known
     folder = f"references/{team.pk}"
     key, thumb_key = _put(folder, picture), _put(folder, thumbs[320], "-320")
     faults.point("CP16")
-    return Reference.objects.create(
+    row = Reference(
         team=team,
         user=user,
-        name=name,
+        name="".join(char for char in name if char.isprintable())[:NAME_MAX_CHARS],
         key=key,
         thumb_key=thumb_key,
         mime=picture.mime,
@@ -65,6 +68,17 @@ def save_reference(team: Team, user: User, file: IO[bytes], name: str) -> Refere
         width_px=picture.width_px,
         height_px=picture.height_px,
     )
+    return _same_or_new(row)
+
+
+def _same_or_new(row: Reference) -> Reference:
+    with write():
+        Team.objects.select_for_update(no_key=True).get(pk=row.team_id)  # a form posted twice at once queues here
+        same = {"team": row.team, "user": row.user, "sha256": row.sha256, "key": row.key, "deleted_at": None}
+        known = Reference.objects.filter(**same).first()
+        if known is None:
+            row.save(force_insert=True)
+        return known or row
 
 
 def mint_hostings(task: Task, references: Iterable[Reference]) -> None:
@@ -151,19 +165,38 @@ def response(key: str, mime: str, *, download_name: str | None = None, private: 
     The type is our encoder's, never the client's. `private` files may be kept by the browser that asked, by nobody else.
     """
     if private and settings.S3_BUCKET:
-        return HttpResponseRedirect(_signed_url(key, mime, download_name))
-    answer = FileResponse(
-        open_file(key), content_type=mime, as_attachment=bool(download_name), filename=download_name or ""
-    )
-    answer["Cache-Control"] = "private, max-age=86400, immutable" if private else "public, max-age=3600"
+        return _sent_to_bucket(_signed_url(key, mime, download_name))
+    try:
+        answer = FileResponse(
+            open_file(key), content_type=mime, as_attachment=bool(download_name), filename=download_name or ""
+        )
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # boto's errors again; a bucket's file has been read whole by now
+        log.error("storage is down, a file was not served", error=repr(error))
+        return HttpResponse(
+            "Pictures cannot be read right now. Try again in a minute.", status=503, content_type="text/plain"
+        )
+    answer["Cache-Control"] = KEPT_BY_ONE if private else "public, max-age=3600"
     answer["X-Content-Type-Options"] = "nosniff"
     return answer  # type: ignore[return-value]
 
 
+def _sent_to_bucket(url: str) -> HttpResponse:
+    """Each signature is another address, so the browser keeps this one, and with it the picture, for half its life."""
+    answer = HttpResponseRedirect(url)
+    answer["Cache-Control"] = f"private, max-age={SIGNED_OPEN_S // 2}"
+    return answer
+
+
 def _signed_url(key: str, mime: str, download_name: str | None) -> str:
     disposition = f'attachment; filename="{download_name}"' if download_name else "inline"
-    parameters = {"ResponseContentType": mime, "ResponseContentDisposition": disposition}
-    return default_storage.url(key, parameters=parameters, expire=600)  # type: ignore[call-arg]
+    parameters = {
+        "ResponseContentType": mime,
+        "ResponseContentDisposition": disposition,
+        "ResponseCacheControl": KEPT_BY_ONE,
+    }
+    return default_storage.url(key, parameters=parameters, expire=SIGNED_OPEN_S)  # type: ignore[call-arg]
 
 
 # --- Files -------------------------------------------------------------------------------------------------------------
