@@ -57,9 +57,7 @@ def password_field(label: str) -> forms.CharField:
 class PersonForm(forms.Form):
     """Someone who is new here."""
 
-    name = forms.CharField(
-        label="Your name", max_length=80, widget=forms.TextInput(attrs={"autocomplete": "name", "autofocus": True})
-    )
+    name = forms.CharField(label="Your name", max_length=80, widget=forms.TextInput(attrs={"autocomplete": "name"}))
     email = forms.EmailField(
         label="Email",
         max_length=254,
@@ -91,7 +89,7 @@ class PersonForm(forms.Form):
 class SetupForm(PersonForm):
     """The first person and the first team."""
 
-    team = forms.CharField(label="Your team's name", max_length=80)
+    team = forms.CharField(label="Your team's name", max_length=80, widget=forms.TextInput(attrs={"autofocus": True}))
     field_order = ("team", "name", "email", "password")
 
     def save(self) -> User | None:
