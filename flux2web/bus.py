@@ -15,6 +15,8 @@ import redis
 import structlog
 from django.conf import settings
 from django.db import transaction
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 log = structlog.get_logger(__name__)
 CHANNEL = "flux2web"
@@ -65,14 +67,14 @@ def _send(hint: Hint) -> None:
     if not settings.REDIS_URL:
         return deliver(hint)
     try:
-        _client().publish(CHANNEL, json.dumps(asdict(hint)))
+        _client(settings.REDIS_URL).publish(CHANNEL, json.dumps(asdict(hint)))
     except redis.RedisError as error:
         log.warning("bus is down, pages catch up by asking", error=str(error))
 
 
 @cache
-def _client() -> redis.Redis:
-    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
+def _client(url: str) -> redis.Redis:
+    return redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2)
 
 
 def listen(stop: threading.Event) -> None:
@@ -86,10 +88,22 @@ def listen(stop: threading.Event) -> None:
 
 
 def _listen_once(stop: threading.Event) -> None:
-    with redis.Redis.from_url(settings.REDIS_URL, health_check_interval=10).pubsub() as channel:
+    """One connection's life. Without retries: a client that comes back silently would hide what was missed."""
+    never, alive_s = Retry(NoBackoff(), 0), 10
+    client = redis.Redis.from_url(settings.REDIS_URL, retry=never, health_check_interval=alive_s, socket_keepalive=True)
+    with client, client.pubsub() as channel:
         channel.subscribe(CHANNEL)
         deliver(Hint("resync"))
         while not stop.is_set():
             message = channel.get_message(ignore_subscribe_messages=True, timeout=0.5)
             if message:
-                deliver(Hint(**json.loads(message["data"])))
+                _deliver_message(message["data"])
+
+
+def _deliver_message(data: bytes) -> None:
+    """Another release may say what we do not know; that is nothing to stop listening for."""
+    try:
+        hint = Hint(**json.loads(data))
+    except (ValueError, TypeError) as error:
+        return log.warning("hint not understood", error=repr(error))
+    deliver(hint)
