@@ -1,0 +1,211 @@
+"""The studio, the history and a task's page in a real browser: slots, what fits a provider, one stream, every width."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from ..pictures import picture
+
+pytestmark = pytest.mark.browser
+DONE_MS = 30_000
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def file(color: str, name: str) -> dict:
+    return {"name": name, "mimeType": "image/png", "buffer": picture(color, (300, 200))}
+
+
+RED, TEAL, GOLD = file("tomato", "red.png"), file("teal", "teal.png"), file("gold", "gold.png")
+TEXT = {"name": "notes.png", "mimeType": "image/png", "buffer": b"Dear diary"}
+
+
+def add(page: Page, *files: dict) -> None:
+    page.set_input_files("#files", list(files))
+
+
+def numbers(page: Page) -> list[str]:
+    return [image.get_attribute("alt") for image in page.locator("#slots img").all()]
+
+
+def press(page: Page, prompt: str) -> str:
+    before = page.locator("article.card").count()
+    page.fill("#prompt", prompt)
+    page.press("#prompt", "Control+Enter")
+    expect(page.locator("article.card")).to_have_count(before + 1)
+    return page.locator("article.card").first.get_attribute("id")
+
+
+def slow_uploads(page: Page, seconds: float) -> None:
+    page.route("**/references/", lambda route: (time.sleep(seconds), route.continue_()))
+
+
+# --- Slots -----------------------------------------------------------------------------------------------------------------
+
+
+def test_several_images_at_once_get_numbers_and_can_be_moved_and_removed(sign_in):
+    page = sign_in()
+    expect(page.locator("[data-mode=text-to-image]")).to_be_visible()
+    add(page, RED, TEAL, GOLD)
+    expect(page.locator("#slots img")).to_have_count(3)
+    expect(page.locator("[data-mode=image-to-image]")).to_be_visible()
+    page.locator("#slots .slot").nth(2).hover()
+    page.get_by_label("Move image 3 left").click()
+    assert numbers(page) == ["Image 1: red.png", "Image 2: gold.png", "Image 3: teal.png"]
+    page.get_by_label("Remove image 1").focus()
+    page.keyboard.press("Enter")
+    assert numbers(page) == ["Image 1: gold.png", "Image 2: teal.png"]
+
+
+def test_a_file_that_is_no_picture_is_refused_in_its_slot_and_holds_the_button_back(sign_in):
+    page = sign_in()
+    add(page, RED, TEXT)
+    expect(page.locator(".slot[data-state=refused]")).to_contain_text("notes.png: ")
+    page.fill("#prompt", "Image 1 on a wall")
+    page.locator("#go").click()
+    expect(page.locator("#go-said")).to_have_text("Remove the refused image first.")
+    page.locator(".slot[data-state=refused] [data-slot=remove]").click()
+    expect(page.locator("#go-said")).to_be_empty()
+
+
+def test_pressed_while_uploading_it_sends_by_itself_when_all_are_there(sign_in, site):
+    page = sign_in()
+    slow_uploads(page, 1.5)
+    before = page.locator("article.card").count()
+    page.fill("#prompt", "Both images on one wall")
+    add(page, RED, TEAL)
+    page.locator("#go").click(no_wait_after=True)
+    expect(page.locator("article.card")).to_have_count(before + 1, timeout=15_000)
+    assert site.rows("SELECT reference_count FROM flux2web_task ORDER BY id DESC LIMIT 1") == [(2,)]
+
+
+def test_the_ninth_image_is_not_taken_and_that_is_said(sign_in):
+    page = sign_in()
+    add(page, *(file(f"#{number}0a0c0", f"{number}.png") for number in range(1, 10)))
+    expect(page.locator("#slots-said")).to_have_text("8 of 8: remove one to add “9.png”.")
+    expect(page.locator("#slots img")).to_have_count(8)
+    expect(page.locator("#add-slot")).to_be_hidden()
+
+
+# --- What fits -------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_provider_lacks_is_hidden_and_a_lost_choice_is_said(sign_in):
+    page = sign_in()
+    page.locator("label[data-ratio='3:2']").click()
+    page.select_option("#provider", "flux2api")
+    expect(page.locator("label[data-ratio='3:2']")).to_be_hidden()
+    expect(page.locator("#fit-said")).to_have_text("Shape is now 1:1: 3:2 is not offered here.")
+    expect(page.locator("#more")).to_be_hidden()
+    page.select_option("#provider", "vtrix")
+    expect(page.locator("label[data-family=flex]")).to_be_hidden()
+    expect(page.locator("#more")).to_be_visible()
+
+
+def test_automatic_shape_comes_and_goes_with_the_images(sign_in):
+    page = sign_in()
+    auto = page.locator("label[data-ratio=auto]")
+    expect(auto).to_be_hidden()
+    add(page, RED)
+    expect(auto).to_be_visible()
+    auto.click()
+    page.get_by_label("Remove image 1").focus()
+    page.keyboard.press("Enter")
+    expect(auto).to_be_hidden()
+    expect(page.locator("[name=aspect_ratio]:checked")).to_have_value("1:1")
+
+
+def test_the_price_on_the_button_follows(sign_in):
+    page = sign_in()
+    page.locator("label[data-resolution='2K']").click()
+    page.locator("#field-count label", has_text="4").click()
+    expect(page.locator("#go")).to_have_text(re.compile("Generate 4 · 60 credits"))
+
+
+def test_a_refusal_keeps_everything_and_puts_the_cursor_where_it_is_wrong(sign_in):
+    page = sign_in()
+    add(page, RED)
+    expect(page.locator("#slots img")).to_have_count(1)
+    page.select_option("#provider", "vtrix")
+    page.locator("#more summary").click()
+    page.fill("#prompt", "A red wall")
+    page.fill("#seed", "many")
+    page.press("#seed", "Control+Enter")
+    expect(page.locator("#seed-error")).to_contain_text("A seed is a whole number")
+    expect(page.locator("#seed")).to_be_focused()
+    assert page.input_value("#prompt") == "A red wall"
+    assert numbers(page) == ["Image 1: red.png"]
+
+
+# --- Live ------------------------------------------------------------------------------------------------------------------
+
+
+def test_two_tabs_of_one_browser_share_one_stream_and_both_see_the_picture(sign_in):
+    first = sign_in()
+    opened = []
+    first.context.on("request", lambda request: opened.append(request.url) if "/live/" in request.url else None)
+    second = first.context.new_page()
+    second.goto(first.url)
+    card_id = press(first, "A quiet valley")
+    for page in (first, second):
+        expect(page.locator(f"#{card_id}")).to_have_attribute("data-state", "done", timeout=DONE_MS)
+    assert opened == []
+    first.close()
+    second.wait_for_timeout(1000)
+    assert len(opened) == 1
+
+
+def test_the_end_is_told_to_those_who_listen_and_counted_in_the_title(sign_in):
+    page = sign_in()
+    card_id = press(page, "A heron in reeds")
+    expect(page).to_have_title(re.compile(r"^\(\d+\) Studio"))
+    expect(page.locator(f"#{card_id}")).to_have_attribute("data-state", "done", timeout=DONE_MS)
+    expect(page.locator("#told")).to_have_text("Finished: A heron in reeds")
+    expect(page).to_have_title(re.compile(r"^Studio"))
+
+
+def test_an_open_page_of_a_task_becomes_its_picture(sign_in, site):
+    page, watcher = sign_in(), sign_in()
+    card_id = press(page, "A boat at low tide")
+    watcher.goto(f"{site.url}/t/north/tasks/{card_id.removeprefix('task-')}/")
+    expect(watcher.locator(".ground img")).to_be_visible(timeout=DONE_MS)
+    expect(watcher.locator(".told")).to_contain_text("Charged 10")
+
+
+# --- For all eyes, ears and widths -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pages(chromium, site) -> list[str]:
+    """Addresses of every page of the studio's, with a picture and a failure in them."""
+    return ["/t/north/", "/t/north/history/", "/t/north/tasks/1/", "/t/north/?like=1", "/t/nowhere/"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 768, 360])
+def test_every_page_is_for_everyone_and_nothing_scrolls_sideways(sign_in, site, pages, width, scheme):
+    page = sign_in(width, 780, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce", has_touch=width < 768)
+    if not site.rows("SELECT id FROM flux2web_task WHERE state = 'failed'"):
+        press(page, "A valley [filter]")
+        site.wait_at_rest()
+    for path in pages:
+        page.goto(site.url + path)
+        page.wait_for_load_state("networkidle") if "nowhere" in path else page.wait_for_timeout(300)
+        found = Axe().run(page, options={"runOnly": RULES}).response["violations"]
+        assert [(path, rule["id"], rule["nodes"][0]["html"]) for rule in found] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_on_a_phone_the_button_is_always_in_sight_and_the_settings_open_above_it(sign_in):
+    page = sign_in(360, 780, has_touch=True)
+    assert page.locator("#go").bounding_box()["y"] < 780 - 40
+    expect(page.locator("#compose-fields")).to_be_hidden()
+    page.locator("#sheet-toggle").click()
+    expect(page.locator("#field-aspect_ratio")).to_be_visible()
+    fields, button = page.locator("#compose-fields").bounding_box(), page.locator("#go").bounding_box()
+    assert fields["y"] + fields["height"] <= button["y"]
+    assert button["height"] >= 44
