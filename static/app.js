@@ -33,6 +33,18 @@
     node.scrollIntoView({ block: "nearest" });
   }
 
+  const SIGNED_OUT = "You are signed out, so nothing was sent. Sign in again in another tab, then press once more: what you typed stays here.";
+  const STALE = "This page was out of date and nothing was sent. It is fresh again: press once more.";
+
+  /** After signing in anew this page's tokens are old: take a fresh one. False where that was not what went wrong. */
+  async function renewTokens(refusal) {
+    if (!parse(refusal).body.hasAttribute("data-stale")) return false;
+    const answer = await fetch(location.href).catch(() => null);
+    const fresh = answer?.ok && $("[name=csrfmiddlewaretoken]", parse(await answer.text()))?.value;
+    if (fresh) $$("[name=csrfmiddlewaretoken]").forEach((input) => (input.value = fresh));
+    return Boolean(fresh);
+  }
+
   function plainNotice(text) {
     notice('<div class="notice" data-kind="warn" role="alert"><p class="grow"></p></div>');
     const line = $("#notices .notice:last-child p");
@@ -103,6 +115,7 @@
     if (!fresh) return;
     mark(fresh);
     dress(fresh);
+    local(fresh);
     Idiomorph.morph(here, fresh, { ignoreActiveValue: true });
     announce(here);
     settle();
@@ -165,6 +178,11 @@
     }
   }
 
+  /** Times of day as this reader's clock shows them; the server says UTC. */
+  function local(root) {
+    for (const time of $$("time[data-clock]", root)) time.textContent = new Date(time.dateTime).toLocaleTimeString("en-GB");
+  }
+
   /** The buttons on cards: one form for all, outside of them. */
   async function act(event) {
     const form = event.target;
@@ -175,8 +193,10 @@
     try {
       const answer = await ask(button.formAction, { method: "POST", body: new FormData(form) });
       const text = await answer.text();
-      if (answer.ok) acted(text);
+      if (answer.redirected) plainNotice(SIGNED_OUT);
+      else if (answer.ok) acted(text);
       else if (answer.status === 422) notice(text);
+      else if (await renewTokens(text)) plainNotice(STALE);
       else plainNotice($("h1 + p", parse(text))?.textContent || "That did not work. Reload the page and try again.");
     } catch {
       plainNotice("The server did not answer. Check your connection and try again.");
@@ -533,7 +553,7 @@
         upload([...event.target.files]);
         event.target.value = "";
         event.stopPropagation();
-      } else if (event.target.closest("#compose")) fit();
+      } else if (event.target.closest("#compose-fields")) fit(); // never on leaving the prompt: the button must not move under the press
     }, true);
     document.addEventListener("input", (event) => event.target.id === "prompt" && count());
     document.addEventListener("paste", (event) => {
@@ -572,6 +592,7 @@
   const dragging = (event) => compose() && [...(event.dataTransfer?.types || [])].includes("Files");
 
   function sent(xhr) {
+    if (!$("article.card", parse(xhr.responseText))) return plainNotice(SIGNED_OUT);
     apply(xhr.responseText, { own: true });
     openSheet(false);
     const total = $$("article.card", parse(xhr.responseText)).length;
@@ -614,14 +635,18 @@
     else if (compose()?.hasAttribute("data-open")) { openSheet(false); $("#sheet-toggle").focus(); }
   }
 
+  async function broken(event) {
+    if (await renewTokens(event.detail.xhr?.responseText || "")) return plainNotice(STALE);
+    plainNotice("The server did not answer as it should. What you typed is still here; try again in a moment.");
+  }
+
   document.addEventListener("click", onClick);
   document.addEventListener("keydown", onKey);
   document.addEventListener("submit", act);
   document.addEventListener("scroll", () => window.scrollY < 100 && unseen && hideFresh(), { passive: true });
-  for (const kind of ["htmx:responseError", "htmx:sendError"]) {
-    document.addEventListener(kind, () => plainNotice("The server did not answer as it should. What you typed is still here; try again in a moment."));
-  }
+  for (const kind of ["htmx:responseError", "htmx:sendError"]) document.addEventListener(kind, broken);
   dress(document);
+  local(document);
   $$("[data-task]").forEach(mark);
   if (compose()) {
     listenToCompose();

@@ -1,0 +1,56 @@
+"""A real Chromium, one for all browser tests; they are skipped, and say so, where there is none."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from ..site import PERSON, Site, running
+
+# The background flags keep Chromium from asking the internet for anything; the sandbox flag is for root in containers.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Browser:
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Site:
+    """`manage.py up` in a process of its own, with the sandbox and one team."""
+    with running(tmp_path_factory.mktemp("site") / "var") as site:
+        site.set_up()
+        yield site
+
+
+@pytest.fixture
+def sign_in(chromium, site):
+    """sign_in(width=360, color_scheme="dark") is a fresh browser in which Ana has signed in through the page."""
+    contexts = []
+
+    def make(width: int = 1280, height: int = 900, **options) -> Page:
+        context = chromium.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.errors = []
+        page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.goto(f"{site.url}/accounts/login/")
+        page.fill("[name=login]", PERSON["email"])
+        page.fill("[name=password]", PERSON["password"])
+        page.click("main form button")
+        page.wait_for_url("**/t/north/")
+        return page
+
+    yield make
+    for context in contexts:
+        context.close()

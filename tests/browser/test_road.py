@@ -1,0 +1,142 @@
+"""From a prompt to a stored picture, in a real browser, on all five providers; and every other screen sees it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from ..peer import picture
+
+pytestmark = pytest.mark.browser
+DONE_MS = 30_000
+NAMES = {"revid": "Revid", "apikley": "Apikley", "apixo": "Apixo", "flux2api": "Flux2API", "vtrix": "Vtrix"}
+FAMILY = {"apikley": "flex"}
+NO_CALLBACKS = {"vtrix"}
+BOWL = {"name": "bowl.png", "mimeType": "image/png", "buffer": picture(400, 300)}
+CLOTH = {"name": "cloth.jpg", "mimeType": "image/jpeg", "buffer": picture(300, 400, fmt="JPEG")}
+
+
+def compose(page: Page, provider: str, prompt: str) -> None:
+    page.select_option("#provider", provider)
+    page.locator(f"label[data-family={FAMILY.get(provider, 'pro')}]").click()
+    page.fill("#prompt", prompt)
+    expect(page.locator("#quote .line").first).to_have_text(re.compile(rf"^{NAMES[provider]}( assumed price)?"))
+
+
+def send(page: Page) -> str:
+    """Press the button; the id of the newest card."""
+    before, key = page.locator("article.card").count(), page.input_value("#compose-key")
+    button = page.locator("#compose button:has-text('Generate')")
+    expect(button).to_be_enabled()
+    expect(button).to_contain_text(re.compile(r"\d+ credits"))
+    button.click()
+    expect(page.locator("article.card")).to_have_count(before + 1)
+    expect(page.locator("#compose-key")).not_to_have_value(key)  # answered: a press before that would be the same press
+    return page.locator("article.card").first.get_attribute("id")
+
+
+def said_wrong(page: Page) -> list[str]:
+    """What the console complained of, but for requests for a price that a newer one has replaced."""
+    return [said for said in page.errors if not said.startswith(("htmx:afterRequest", "htmx:sendAbort"))]
+
+
+def expect_picture(page: Page, card_id: str) -> None:
+    card = page.locator(f"#{card_id}")
+    expect(card).to_have_attribute("data-state", "done", timeout=DONE_MS)
+    expect(card.locator("img")).to_be_visible()
+    page.wait_for_function("id => document.querySelector(`#${id} img`).naturalWidth > 0", arg=card_id)
+    expect(card).to_contain_text("Charged")
+
+
+@pytest.mark.parametrize("provider", NAMES)
+def test_pictures_from_text_and_from_two_references_show_on_every_screen(provider, sign_in, site):
+    maker, watcher = sign_in(), sign_in()
+    made = []
+    for prompt in (f"A harbour at dawn, {provider}", f"A harbour at dusk, {provider} [silent]"):
+        compose(maker, provider, prompt)
+        made.append(send(maker))
+    maker.set_input_files("#files", [BOWL, CLOTH])
+    expect(maker.locator("#slots .slot img")).to_have_count(2)
+    for prompt in (f"The bowl of image 1 on the cloth of image 2, {provider}", f"Image 1 over image 2, {provider} [silent]"):
+        compose(maker, provider, prompt)
+        made.append(send(maker))
+    for card_id in made:
+        expect_picture(watcher, card_id)
+        expect_picture(maker, card_id)
+    assert said_wrong(maker) + said_wrong(watcher) == []
+
+    ids = [int(card_id.removeprefix("task-")) for card_id in made]
+    rung = "SELECT count(*) FROM flux2web_callback c JOIN flux2web_attempt a ON a.id = c.attempt_id WHERE a.task_id = ?"
+    heard = [site.rows(rung, task_id)[0][0] > 0 for task_id in ids]
+    assert heard == ([False] * 4 if provider in NO_CALLBACKS else [True, False, True, False])
+    modes = site.rows(f"SELECT reference_count FROM flux2web_task WHERE id IN ({','.join(map(str, ids))}) ORDER BY id")
+    assert modes == [(0,), (0,), (2,), (2,)]
+
+
+def test_without_a_stream_the_page_asks_by_itself(sign_in):
+    page = sign_in()
+    page.context.route("**/live/", lambda route: route.abort())
+    page.reload()
+    compose(page, "revid", "A quiet valley")
+    expect_picture(page, send(page))
+
+
+def test_what_is_being_typed_and_focus_survive_a_change_of_cards(sign_in):
+    page = sign_in()
+    compose(page, "revid", "A quiet valley in moss greens")
+    card_id = send(page)
+    page.fill("#prompt", "half a thought")
+    page.focus("#prompt")
+    expect_picture(page, card_id)
+    assert page.input_value("#prompt") == "half a thought"
+    assert page.evaluate("document.activeElement.id") == "prompt"
+
+
+def test_a_failure_says_why_and_what_was_returned(sign_in):
+    page = sign_in()
+    compose(page, "revid", "A valley [filter]")
+    card = page.locator(f"#{send(page)}")
+    expect(card).to_have_attribute("data-state", "failed", timeout=DONE_MS)
+    expect(card).to_contain_text("filter")
+    expect(card).to_contain_text("Not charged")
+    expect(card).to_contain_text("10 returned")
+
+
+def test_a_waiting_task_is_cancelled_and_the_credits_return(sign_in, site):
+    """Apixo's account is paused by a refusal, so the task waits."""
+    page = sign_in()
+    compose(page, "apixo", "A valley [broke]")
+    card = page.locator(f"#{send(page)}")
+    expect(card.locator("button", has_text="Cancel")).to_be_visible(timeout=DONE_MS)
+    card.locator("button", has_text="Cancel").click()
+    expect(card).to_have_attribute("data-state", "cancelled")
+    expect(card).to_contain_text("20 returned")
+
+
+def test_the_balance_follows(sign_in):
+    page, watcher = sign_in(), sign_in()
+    before = int(watcher.get_attribute("#balance", "data-available"))
+    compose(page, "revid", "A quiet valley")
+    expect_picture(page, send(page))
+    expect(watcher.locator("#balance")).to_have_attribute("data-available", str(before - 10))
+
+
+def test_the_original_can_be_downloaded(sign_in):
+    page = sign_in()
+    compose(page, "revid", "A quiet valley")
+    card_id = send(page)
+    expect_picture(page, card_id)
+    with page.expect_download() as download:
+        page.locator(f"#{card_id} a[download]").click()
+    assert download.value.suggested_filename.endswith((".jpg", ".png"))
+
+
+def test_a_restarted_server_ends_in_a_page_that_is_right(sign_in, site):
+    page = sign_in()
+    compose(page, "revid", "A quiet valley [slow]")
+    card_id = send(page)
+    site.stop()
+    site.start()
+    expect_picture(page, card_id)
