@@ -365,18 +365,15 @@ class ProviderForm(forms.Form):
 
     def save(self) -> ProviderAccount:
         given = self.cleaned_data
-        with write():
-            account = set_account(
-                self.adapter.slug,
-                key=given["key"] or None,
-                base_url=given["base_url"],
-                enabled=given["enabled"],
-                options={name: given[f"option_{name}"] for name in self.adapter.options},
-                rate=given["rate"],
-                concurrent=given["concurrent"],
-            )
-            ProviderAccount.objects.filter(pk=account.pk).update(concurrent=given["concurrent"])  # None: no ceiling
-        return account
+        return set_account(
+            self.adapter.slug,
+            key=given["key"] or None,
+            base_url=given["base_url"],
+            enabled=given["enabled"],
+            options={name: given[f"option_{name}"] for name in self.adapter.options},
+            rate=given["rate"],
+            concurrent=given["concurrent"],
+        )
 
 
 def _as_typed(adapter: Provider, account: ProviderAccount | None) -> dict:

@@ -326,7 +326,10 @@ ACCOUNT_EMAIL_SUBJECT_PREFIX = "flux2web: "
 ALLAUTH_TRUSTED_PROXY_COUNT = 1 if HTTPS else 0
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "flux2web"
+MFA_ALLOW_UNVERIFIED_EMAIL = True  # nobody verifies addresses here: accounts are made by invitation
+MFA_ADAPTER = "flux2web.views.accounts.SecondFactor"
 vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
+EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = f"flux2web@{PUBLIC_HOST or 'localhost'}"
 
 # --- The life of a task ------------------------------------------------------------------------------------------

@@ -202,7 +202,6 @@ def test_with_a_second_factor_the_password_alone_opens_nothing(client, client_fo
     assert other.get("/").headers["Location"] == "/t/north/"
 
 
-@pytest.mark.xfail(reason="waits for MFA_ALLOW_UNVERIFIED_EMAIL = True in settings", strict=False)
 def test_whoever_once_asked_for_a_reset_link_can_still_set_up_a_second_factor(client, ana):
     client.post(reverse("account_reset_password"), {"email": ana.email})
     switch_on_second_factor(client)

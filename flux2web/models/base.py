@@ -44,18 +44,26 @@ def _fernet() -> MultiFernet:
     return MultiFernet([Fernet(urlsafe_b64encode(key)) for key in keys])
 
 
+def seal(text: str) -> str:
+    """Encrypt under the newest of SECRET_KEYS."""
+    return _fernet().encrypt(text.encode()).decode()
+
+
+def unseal(sealed: str) -> str:
+    """What was sealed under any of SECRET_KEYS. A text that none of them opens is an error, never handed out as it is."""
+    try:
+        return _fernet().decrypt(sealed.encode()).decode()
+    except InvalidToken as error:
+        raise ImproperlyConfigured(
+            "A stored secret does not open: SECRET_KEY has changed. Put the old one into SECRET_KEYS."
+        ) from error
+
+
 class EncryptedField(models.TextField):
-    """Text that is encrypted at rest under SECRET_KEYS. A value that no key opens is an error, never handed out as it is."""
+    """Text that is encrypted at rest."""
 
     def get_prep_value(self, value: str | None) -> str | None:
-        return None if value is None else _fernet().encrypt(value.encode()).decode()
+        return None if value is None else seal(value)
 
     def from_db_value(self, value: str | None, *_: object) -> str | None:
-        if value is None:
-            return None
-        try:
-            return _fernet().decrypt(value.encode()).decode()
-        except InvalidToken as error:
-            raise ImproperlyConfigured(
-                "A stored provider key does not open: SECRET_KEY has changed. Put the old one into SECRET_KEYS."
-            ) from error
+        return None if value is None else unseal(value)

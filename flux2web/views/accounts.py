@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.mfa.adapter import DefaultMFAAdapter
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
 from .. import access
 from ..models import Membership, User
+from ..models.base import seal, unseal
 
 
 class Adapter(DefaultAccountAdapter):
@@ -15,6 +17,16 @@ class Adapter(DefaultAccountAdapter):
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False
+
+
+class SecondFactor(DefaultMFAAdapter):
+    """The secrets of authenticator apps are encrypted at rest, like provider keys."""
+
+    def encrypt(self, text: str) -> str:
+        return seal(text)
+
+    def decrypt(self, encrypted_text: str) -> str:
+        return unseal(encrypted_text)
 
 
 @access.signed_in

@@ -10,8 +10,6 @@ from flux2web import accounts, providers
 from flux2web.forms_people import clean_address, parse_rate
 from flux2web.models import ProviderAccount
 
-from .doctor import sandbox_will_be_on
-
 READ_STDIN = "-"
 
 
@@ -51,7 +49,7 @@ class Command(BaseCommand):
     def change(self, *, slug: str, key: str | None, url: str | None, enabled: bool | None, rate, concurrency, **_):
         if (key, url, enabled, rate, concurrency) == (None,) * 5:
             raise CommandError("Say what to set: --key, --url, --on, --off, --rate or --concurrency.")
-        had_sandbox = sandbox_will_be_on()
+        had_sandbox = accounts.sandbox_on()
         account = accounts.set_account(
             slug,
             key=None if key is None else clean_key(sys.stdin.readline() if key == READ_STDIN else key),
@@ -61,7 +59,7 @@ class Command(BaseCommand):
             concurrent=accounts.UNCHANGED if concurrency is None else clean_concurrency(concurrency),
         )
         self.stdout.write(_line(account))
-        if had_sandbox and not sandbox_will_be_on():
+        if had_sandbox and not accounts.sandbox_on():
             self.stdout.write("The sandbox takes no more tasks: from now on pictures are real and cost money.")
 
 
