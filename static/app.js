@@ -36,19 +36,20 @@
   const SIGNED_OUT = "You are signed out, so nothing was sent. Sign in again in another tab, then press once more: what you typed stays here.";
   const STALE = "This page was out of date and nothing was sent. It is fresh again: press once more.";
 
-  /** After signing in anew this page's tokens are old: take a fresh one. False where that was not what went wrong. */
+  /** After signing in anew this page's tokens are old: take fresh ones. What to say about a refusal; "" where it is another. */
   async function renewTokens(refusal) {
-    if (!parse(refusal).body.hasAttribute("data-stale")) return false;
+    if (!parse(refusal).body.hasAttribute("data-stale")) return "";
     const answer = await fetch(location.href).catch(() => null);
     const fresh = answer?.ok && $("[name=csrfmiddlewaretoken]", parse(await answer.text()))?.value;
-    if (fresh) $$("[name=csrfmiddlewaretoken]").forEach((input) => (input.value = fresh));
-    return Boolean(fresh);
+    if (!fresh) return "";
+    $$("[name=csrfmiddlewaretoken]").forEach((input) => (input.value = fresh));
+    return answer.redirected ? SIGNED_OUT : STALE;
   }
 
   function plainNotice(text) {
-    notice('<div class="notice" data-kind="warn" role="alert"><p class="grow"></p></div>');
-    const line = $("#notices .notice:last-child p");
-    if (line) line.textContent = text;
+    $$("#notices .notice").forEach((node) => node.innerText.trim().startsWith(text) && node.remove());
+    notice('<div class="notice" data-kind="warn" role="alert"><p class="grow"></p><button class="icon-btn" type="button" data-dismiss aria-label="Dismiss">×</button></div>');
+    $("#notices .notice:last-child p").textContent = text;
   }
 
   // --- cards --------------------------------------------------------------------------------------------------------
@@ -196,8 +197,7 @@
       if (answer.redirected) plainNotice(SIGNED_OUT);
       else if (answer.ok) acted(text);
       else if (answer.status === 422) notice(text);
-      else if (await renewTokens(text)) plainNotice(STALE);
-      else plainNotice($("h1 + p", parse(text))?.textContent || "That did not work. Reload the page and try again.");
+      else plainNotice((await renewTokens(text)) || $("h1 + p", parse(text))?.textContent || "That did not work. Reload the page and try again.");
     } catch {
       plainNotice("The server did not answer. Check your connection and try again.");
     }
@@ -636,8 +636,8 @@
   }
 
   async function broken(event) {
-    if (await renewTokens(event.detail.xhr?.responseText || "")) return plainNotice(STALE);
-    plainNotice("The server did not answer as it should. What you typed is still here; try again in a moment.");
+    const why = await renewTokens(event.detail.xhr?.responseText || "");
+    plainNotice(why || "The server did not answer as it should. What you typed is still here; try again in a moment.");
   }
 
   document.addEventListener("click", onClick);

@@ -214,6 +214,11 @@ def test_the_same_key_with_other_content_is_a_conflict_that_keeps_what_was_typed
     assert Task.objects.count() == 1
 
 
+def test_a_number_that_no_button_has_is_sent_and_kept(send):
+    assert re.search(r'value="3" checked', text(send(prompt="ab", count="3")))
+    assert text(send(count="3", price="30")).count('data-state="queued"') == 3
+
+
 def test_a_viewer_may_not_send(send, eve):
     answer = send(eve)
     assert answer.status_code == 403

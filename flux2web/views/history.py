@@ -10,14 +10,14 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from .. import access, queries
 from ..cards import Card
 from ..models import Membership, Role, State, Task
 
 
-@require_GET
+@require_safe
 @access.team(Role.VIEWER)
 def page(request: HttpRequest, member: Membership) -> HttpResponse:
     found = queries.history(member, request.GET.get("cursor"))

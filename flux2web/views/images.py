@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from .. import access, forms, imaging, storage
 from ..models import Membership, Reference, Role
@@ -18,7 +18,7 @@ RESULT_KEYS = {"original": "key", "download": "key", "640": "key_640", "320": "k
 THUMB_MIME = "image/webp"
 
 
-@require_GET
+@require_safe
 @access.team(Role.VIEWER)
 def result(request: HttpRequest, member: Membership, task_id: int, variant: str) -> HttpResponse:
     if variant not in RESULT_KEYS:
@@ -29,7 +29,7 @@ def result(request: HttpRequest, member: Membership, task_id: int, variant: str)
     return _file(getattr(row, RESULT_KEYS[variant]), mime, download_name=name)
 
 
-@require_GET
+@require_safe
 @access.team(Role.VIEWER)
 def reference(request: HttpRequest, member: Membership, reference_id: int, variant: str) -> HttpResponse:
     if variant not in ("thumb", "full"):
@@ -49,7 +49,7 @@ def _file(key: str, mime: str, **options: Any) -> HttpResponse:
 
 
 @access.public
-@require_http_methods(["GET", "HEAD"])
+@require_safe
 def hosted(request: HttpRequest, name: str) -> HttpResponse:
     """A reference at the address minted for one task, open while that task may need it."""
     hosting = storage.open_hosting(name)

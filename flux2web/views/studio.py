@@ -9,13 +9,13 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from .. import access, actors, forms, lifecycle, queries, routing
 from ..cards import Card
 from ..forms import DEFAULTS, RATIOS, ComposeForm
 from ..models import Batch, Membership, Role
-from ..orders import Quote, Refusal
+from ..orders import COUNT_MAX, Quote, Refusal
 
 CARDS = 24
 COUNTS = ["1", "2", "4", "8"]
@@ -30,14 +30,14 @@ EXAMPLES = [
 ]
 
 
-@require_GET
+@require_safe
 @access.team(Role.VIEWER)
 def page(request: HttpRequest, member: Membership) -> HttpResponse:
     form = ComposeForm(initial=_initial(member, request.GET), member=member)
     return render(request, "studio/page.html", _page_context(member, form, form.initial))
 
 
-@require_GET
+@require_safe
 @access.team(Role.VIEWER)
 def quote(request: HttpRequest, member: Membership) -> HttpResponse:
     return render(request, "studio/_quote.html", _quote_context(member, request.GET))
@@ -134,8 +134,14 @@ def _form_context(member: Membership, form: ComposeForm, given: Any) -> dict[str
         "key": forms.new_key(),
         "offers": routing.offers(),
         "shapes": SHAPES,
-        "counts": COUNTS,
+        "counts": sorted({*COUNTS, *_odd_count(given)}),
     }
+
+
+def _odd_count(given: Any) -> list[str]:
+    """A number that no button has but that is fine all the same: it was asked for, so it is shown."""
+    asked = str(given.get("count", ""))
+    return [asked] if 1 <= forms.as_id(asked) <= COUNT_MAX else []
 
 
 def _quote_context(member: Membership, given: Any) -> dict[str, Any]:

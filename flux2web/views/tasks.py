@@ -7,7 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from .. import access, actors, forms, lifecycle, queries
 from .. import cards as words
@@ -20,7 +20,7 @@ TOO_LATE = "Too late to cancel: it has been sent to the provider. You are charge
 RESTED = "We looked a moment ago. The card changes by itself as soon as there is news."
 
 
-@require_GET
+@require_safe
 @access.team(Role.VIEWER)
 def page(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
     task = access.task(member, task_id)
@@ -39,13 +39,13 @@ def _page_context(member: Membership, task: Task) -> dict[str, object]:
     }
 
 
-@require_GET
+@require_safe
 @access.team(Role.VIEWER)
 def card(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
     return _card_of(access.task(member, task_id))
 
 
-@require_GET
+@require_safe
 @access.team(Role.VIEWER)
 def cards(request: HttpRequest, member: Membership) -> HttpResponse:
     """Cards that are out of date (?have=id:version,...) or newer (?after=created,id); 204 when there is none."""
@@ -61,7 +61,7 @@ def _have(text: str) -> dict[int, int]:
     return {pk: forms.as_id(version) for name, _, version in pairs if (pk := forms.as_id(name))}
 
 
-@require_GET
+@require_safe
 @access.team(Role.VIEWER)
 def live(request: HttpRequest, member: Membership) -> HttpResponse:
     """Streams are served before Django is reached (asgi.py). Without that server there is none: pages then poll."""
