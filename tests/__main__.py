@@ -1,0 +1,76 @@
+"""The whole suite, as README's second command runs it: style, types, templates, tests on SQLite, tests on PostgreSQL.
+
+python -m tests              everything
+python -m tests -k ledger    pytest's own words go to both runs; style and types are left out
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from tests.brokers import reachable
+
+HERE = [sys.executable, "-m"]
+POSTGRES = {
+    "DATABASE_URL": "postgres://postgres@127.0.0.1:5432/postgres",
+    "BROKER_URL": "redis://127.0.0.1:6379/9",
+    "REDIS_URL": "redis://127.0.0.1:6379/9",
+}
+# What no database has a say in, or what starts a site of its own, runs once.
+ONCE = [
+    "providers",
+    "browser",
+    "test_http.py",
+    "test_imaging.py",
+    "test_sandbox.py",
+    "test_conventions.py",
+    "test_money.py",
+]
+ONCE += ["test_up.py", "test_crashes.py", "test_scaled_out.py", "test_settings.py"]
+# These time things, or load every core themselves: alone, after the others.
+ALONE = [
+    "tests/test_up.py",
+    "tests/test_crashes.py",
+    "tests/test_races.py",
+    "tests/test_scaled_out.py",
+    "tests/browser",
+]
+
+
+def main(words: list[str]) -> int:
+    began = time.monotonic()
+    failed = [name for name, command, env in steps(words) if not run(name, command, env)]
+    print(f"\n{'Failed: ' + ', '.join(failed) if failed else 'All of it passed'} in {time.monotonic() - began:.0f} s.")
+    return 1 if failed else 0
+
+
+def steps(words: list[str]):
+    """(name, command, environment) of each step."""
+    if not words:
+        yield "style", [*HERE, "ruff", "check", "."], {}
+        yield "format", [*HERE, "ruff", "format", "--check", "."], {}
+        yield "types", [*HERE, "mypy"], {}
+        yield "templates", [*HERE, "djlint", "templates", "--lint", "--quiet"], {}
+    pytest = [*HERE, "pytest", "-q", *words]
+    yield "tests on SQLite", [*pytest, "-n", "auto", *(f"--ignore={path}" for path in ALONE)], {}
+    if reachable(5432) and reachable(6379):
+        once = [f"--ignore=tests/{name}" for name in ONCE]
+        others = [*once, "--ignore=tests/test_races.py"]
+        yield "tests on PostgreSQL", [*pytest, "-n", "auto", *others], POSTGRES
+        yield "races on PostgreSQL", [*pytest, "tests/test_races.py"], POSTGRES
+    else:
+        print("No PostgreSQL at 127.0.0.1:5432 or no Redis at 127.0.0.1:6379: the tests run on SQLite only.")
+    yield "races, crashes, real sites and browser", [*pytest, *ALONE], {}
+
+
+def run(name: str, command: list[str], env: dict[str, str]) -> bool:
+    print(f"\n── {name} " + "─" * (100 - len(name)), flush=True)
+    done = subprocess.run(command, env=os.environ | env, check=False)
+    return done.returncode in (0, 5)  # 5: these words chose no test here
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
