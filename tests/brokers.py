@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 import dramatiq
 import pytest
+from django_dramatiq.middleware import DbConnectionsMiddleware
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import ShutdownNotifications, TimeLimit
-from django_dramatiq.middleware import DbConnectionsMiddleware
 
 from flux2web import actors
 from flux2web.brokers import EmbeddedBroker, LogContext

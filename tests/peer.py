@@ -1,7 +1,7 @@
 """A provider on loopback that does exactly what a test tells it: Revid's wire (docs.revidapi.com), over a real socket.
 
-    peer.answers.append(peer.accept)            # what the next creates get; empty: accept
-    peer.jobs["id-1"] = "success"               # how a task stands; "waiting" until told
+peer.answers.append(peer.accept)            # what the next creates get; empty: accept
+peer.jobs["id-1"] = "success"               # how a task stands; "waiting" until told
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ class Peer:
         parts = urlsplit(handler.path)
         if parts.path == "/paid/flux-2/create":
             return self._create(handler, body)
-        if parts.path == "/v1/generate":  # Flux2API (flux2api.com/docs), for tests in which one provider follows another
+        if (
+            parts.path == "/v1/generate"
+        ):  # Flux2API (flux2api.com/docs), for tests in which one provider follows another
             return handler.envelope(200, {"task_id": "f2-1"})
         self._look(handler, parse_qs(parts.query)["taskId"][0])
 

@@ -549,7 +549,9 @@ class TestSaving:
 
     def test_our_own_full_disk_costs_nobody_anything(self, saving, peer, north, monkeypatch, settings):
         with override_settings(MEDIA_ROOT="/proc/nowhere"), monkeypatch.context() as patch:
-            patch.setattr(lifecycle.storage, "_put", lambda *_: (_ for _ in ()).throw(lifecycle.storage.StorageDown("full")))
+            patch.setattr(
+                lifecycle.storage, "_put", lambda *_: (_ for _ in ()).throw(lifecycle.storage.StorageDown("full"))
+            )
             for _ in range(20):
                 task = look(saving)
         assert (task.state, task.waited_s) == (State.SAVING, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from django.db import connections
@@ -85,7 +86,9 @@ def test_grants_revokes_and_submits_at_once_add_up(member, north, ana):
         return lambda: ledger.revoke(north, 10, actor=ana, reason="less", key=f"r{n}")
 
     at_once([job(n) for n in range(40) for job in (grant, revoke)] + [lambda: press(member)] * 60)
-    granted = sum((1 if e.kind == "grant" else -1) * e.amount for e in Entry.objects.filter(kind__in=["grant", "revoke"]))
+    granted = sum(
+        (1 if e.kind == "grant" else -1) * e.amount for e in Entry.objects.filter(kind__in=["grant", "revoke"])
+    )
     holds = Entry.objects.filter(kind="hold").count() * 10
     assert sums(north) == (granted, holds, 0)
 
@@ -127,7 +130,7 @@ def test_one_waiting_task_claimed_by_many_is_sent_once(member, peer):
 def test_cancel_races_submit_and_one_wins(member, north, peer, cleo):
     for _ in range(15):
         task = task_of(press(member))
-        at_once([lambda: lifecycle.submit(task.pk), lambda: lifecycle.cancel(task, cleo)] * 4)
+        at_once([partial(lifecycle.submit, task.pk), partial(lifecycle.cancel, task, cleo)] * 4)
         task.refresh_from_db()
         assert task.state in (State.RUNNING, State.CANCELLED)
         assert (task.entries.filter(kind="release").count() == 1) == (task.state == State.CANCELLED)
@@ -149,5 +152,3 @@ def test_a_ceiling_is_exact_under_many(member, peer):
     tasks = [task_of(press(member)) for _ in range(20)]
     at_once([lambda pk=task.pk: lifecycle.submit(pk) for task in tasks])
     assert Task.objects.in_flight().count() == len(peer.creates) == 3
-
-

@@ -31,7 +31,7 @@ REDIS = "redis://127.0.0.1:6379/"
 REDIS_DB = {"redis": 11, "rabbitmq": 12}  # numbers of their own: they are emptied here
 KEY = "key-for-the-peer-0123456789"
 QUEUES = ("submit", "check", "save")
-AT_REST_S = 45
+THREADS, AT_REST_S = 4, 45
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +59,7 @@ class Cluster:
             PUBLIC_URL=f"http://127.0.0.1:{ports[0]}",
         )
         self.running: list[subprocess.Popen] = []
+        self.killed_threads = 0
         self.setup_path = self._prepare()
         self.webs = [Web(f"http://127.0.0.1:{port}", self.start("web", "--port", str(port))) for port in ports]
         self.workers = [self.start_worker() for _ in range(2)]
@@ -83,7 +84,7 @@ class Cluster:
         return process
 
     def start_worker(self) -> subprocess.Popen:
-        return self.start("rundramatiq", "-p", "1", "-t", "4")
+        return self.start("rundramatiq", "-p", "1", "-t", str(THREADS))
 
     def stop(self) -> None:
         for process in self.running:
@@ -106,14 +107,26 @@ class Cluster:
         wait_until(lambda: not live & set(self.states()), AT_REST_S, lambda: f"{self.states()}; {self.said()}")
 
     def assert_whole(self) -> None:
-        """Every task is done, each was created once at the provider, and every credit is where the entries say."""
+        """Every task is done, each was created once at the provider, and every credit is where the entries say.
+
+        A worker that is killed in the milliseconds between the claim and the wire leaves a create that never arrived:
+        nobody can know, so its task ends with the hold released.
+        """
         states = self.states()
-        assert states == ["done"] * len(states), self.rows("SELECT id, fail_kind, fail_message FROM flux2web_task")
-        assert len(self.peer.creates) == len(states)
+        done, failed = states.count("done"), states.count("failed")
+        assert done + failed == len(states)
+        assert done == len(self.peer.creates) == len(self.peer.accepted)
+        assert failed <= self.killed_threads, self.rows("SELECT id, fail_kind, fail_message FROM flux2web_task")
         assert self.manage("check_ledger", "--storage").stdout.startswith("Clean")
-        assert self.rows("SELECT held, spent FROM flux2web_budget") == [(0, 10 * len(states))]
+        assert self.rows("SELECT held, spent FROM flux2web_budget") == [(0, 10 * done)]
 
     # --- What goes wrong
+
+    def kill_worker_and_clock(self) -> None:
+        for process in (self.workers[0], self.clocks[0]):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+        self.killed_threads += THREADS
 
     def lose_messages(self) -> None:
         """Everything the broker holds is gone."""
@@ -238,8 +251,7 @@ def test_a_killed_worker_and_a_killed_clock_lose_nothing(cluster, ana):
     for _ in range(4):
         ana.press("A harbour at dusk", count="8")
     wait_until(lambda: cluster.states().count("done") > before + 4, 20, cluster.said)
-    os.killpg(cluster.workers[0].pid, signal.SIGKILL)
-    os.killpg(cluster.clocks[0].pid, signal.SIGKILL)
+    cluster.kill_worker_and_clock()
     assert cluster.states().count("done") < before + 28
     cluster.wait_at_rest()
     cluster.assert_whole()

@@ -10,7 +10,15 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from ..site import PERSON, Site, running
 
 # The background flags keep Chromium from asking the internet for anything; the sandbox flag is for root in containers.
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 

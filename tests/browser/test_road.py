@@ -59,7 +59,10 @@ def test_pictures_from_text_and_from_two_references_show_on_every_screen(provide
         made.append(send(maker))
     maker.set_input_files("#files", [BOWL, CLOTH])
     expect(maker.locator("#slots .slot img")).to_have_count(2)
-    for prompt in (f"The bowl of image 1 on the cloth of image 2, {provider}", f"Image 1 over image 2, {provider} [silent]"):
+    for prompt in (
+        f"The bowl of image 1 on the cloth of image 2, {provider}",
+        f"Image 1 over image 2, {provider} [silent]",
+    ):
         compose(maker, provider, prompt)
         made.append(send(maker))
     for card_id in made:
