@@ -22,7 +22,7 @@ from flux2web.models import Membership, Task
 from flux2web.queries import write_cursor
 
 from . import factories, serving
-from .serving import Stream
+from .stream import Stream
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ROOT = Path(__file__).parent.parent
