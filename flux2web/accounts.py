@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import F, Max
+from django.db.models import F
 from django.utils import timezone
 
 from . import providers
@@ -28,9 +28,16 @@ PAUSE_MAX_S = 300
 
 
 def plain(account: ProviderAccount, key_version: int | None = None) -> Account:
-    """What an adapter gets: no row. `key_version` None is the newest key; one that is gone falls back to the newest."""
-    key = account.keys.filter(version=key_version).first() if key_version else None
-    key = key or account.key
+    """What an adapter gets: no row. `key_version` None is the newest key; one that is gone falls back to the newest.
+
+    A key that does not open is the account's trouble, like one that the provider refuses: ProviderError, nothing sent.
+    """
+    try:
+        key = account.keys.filter(version=key_version).first() if key_version else None
+        key = key or account.key
+    except ImproperlyConfigured:
+        message = "Our stored key does not open: SECRET_KEY has changed. A site admin can set the key again."
+        raise ProviderError(Kind.AUTH, message, sent="no") from None
     return Account(key=key.secret if key else "", base_url=account.base_url, options=account.options)
 
 
@@ -123,15 +130,15 @@ def _new(provider: str, *, sandbox: bool = False, base_url: str = "") -> Provide
 
 
 def _add_key(account: ProviderAccount, secret: str) -> None:
-    newest = account.keys.aggregate(Max("version"))["version__max"] or 0
-    if not _is_newest(account, secret):
-        ProviderKey.objects.create(account=account, version=newest + 1, secret=secret)
+    if not (account.key_version and key_opens(account) and account.key and account.key.secret == secret):
+        ProviderKey.objects.create(account=account, version=account.key_version + 1, secret=secret)
 
 
-def _is_newest(account: ProviderAccount, secret: str) -> bool:
+def key_opens(account: ProviderAccount) -> bool:
+    """Whether SECRET_KEY still opens the stored key. If not, setting the key anew mends it."""
     try:
-        return account.key is not None and account.key.secret == secret
-    except ImproperlyConfigured:  # SECRET_KEY was lost, and with it the old key: this new one mends that
+        return account.key is not None
+    except ImproperlyConfigured:
         return False
 
 

@@ -353,7 +353,7 @@ class ProviderForm(forms.Form):
         key = self.cleaned_data["key"].strip()
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise ValidationError("A key has no spaces, line breaks or accents. Was something else copied with it?")
-        if not key and not (self.account and self.account.key):
+        if not key and not (self.account and self.account.key_version):
             raise ValidationError("Enter the key that this provider gave you.")
         return key
 

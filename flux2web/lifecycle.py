@@ -176,7 +176,12 @@ def retry(member: Membership, task: Task) -> Batch | Refusal:
     if task.state not in (State.FAILED, State.CANCELLED):
         return Refusal("input", "", "Only a failed or cancelled task can be tried again.")
     key = f"retry:{task.pk}:{task.children.count()}"
-    return create(member, _order_of(task, parent=task.pk), key=key, price_seen=None)
+    outcome = create(member, _order_of(task, parent=task.pk), key=key, price_seen=task.price_credits)
+    if isinstance(outcome, Refusal) and outcome.kind == "price":
+        return Refusal(
+            "price", "", f"{outcome.message.split('.')[0]}. Choose Edit to see and send it at the new price."
+        )
+    return outcome
 
 
 def _order_of(task: Task, *, parent: int | None = None) -> Order:
@@ -242,17 +247,9 @@ def _move(
 ) -> bool:
     """Take the edge to `to` if the row still stands before it, and write the event. False: another was first."""
     now = timezone.now()
-    changed = Task.objects.filter(pk=task.pk, state__in=came_from or before(to)).update(
-        state=to,
-        version=F("version") + 1,
-        due_at=due_at,
-        state_since=now,
-        looked_at=None,
-        waited_s=0,
-        looks=0,
-        strikes=0,
-        **fields,
-    )
+    fresh = {"state_since": now, "looked_at": None, "waited_s": 0, "looks": 0, "strikes": 0}
+    rows = Task.objects.filter(pk=task.pk, state__in=came_from or before(to))
+    changed = rows.update(**fresh | {"state": to, "version": F("version") + 1, "due_at": due_at} | fields)
     if not changed:
         return False
     Event.objects.create(task=task, kind=to, cause=cause, note=note[:300])
@@ -356,14 +353,14 @@ def _turn_wait_s(account: ProviderAccount, now: datetime) -> float | None:
 
 
 def _write_sending(task: Task, account: ProviderAccount, now: datetime) -> Sending | None:
-    lease_until, secret, key = now + timedelta(seconds=_lease_s(task, account)), new_token(), account.key
+    lease_until, secret = now + timedelta(seconds=_lease_s(task, account)), new_token()
     if not _move(task, State.SUBMITTING, cause=f"chose {account}", due_at=lease_until, account=account):
         return None
     attempt = Attempt.objects.create(
         task=task,
         number=task.attempts.count() + 1,
         account=account,
-        key_version=key.version if key else 0,
+        key_version=account.key_version,
         secret_hash=token_hash(secret),
         lease_until=lease_until,
         with_callback=_may_ring(account),
@@ -463,6 +460,8 @@ def _not_accepted(sending: Sending, error: ProviderError) -> Next | None:
     if error.kind in (Kind.AUTH, Kind.BALANCE, Kind.RATE, Kind.MAINTENANCE):
         accounts.pause(account, error.kind, error.message, error.retry_after_s)
         return _requeue(sending, Outcome.REFUSED, error)
+    if error.code == base.OUR_STORAGE:  # not the provider's fault: try again in a while
+        return _requeue(sending, Outcome.NOT_SENT, error, wait_s=ASK_AGAIN_S)
     if error.sent == "no" and error.kind == Kind.PROVIDER:  # never reached them
         accounts.pause(account, error.kind, error.message, error.retry_after_s)
         return _requeue(sending, Outcome.NOT_SENT, error)
@@ -478,8 +477,11 @@ def _another_may_take(sending: Sending) -> bool:
     return not task.provider and routing.choose(task, _order_of(task), refused_by=refused_by) is not None
 
 
-def _requeue(sending: Sending, outcome: Outcome, error: ProviderError, **fields: Any) -> Next | None:
-    now = timezone.now()
+def _requeue(
+    sending: Sending, outcome: Outcome, error: ProviderError, *, wait_s: float = 0, **fields: Any
+) -> Next | None:
+    """Back to waiting. What it has waited already still counts: tries that fail must not make the limit unreachable."""
+    due_at = timezone.now() + timedelta(seconds=wait_s)
     with write():
         _answer(sending.attempt, outcome, **fields)
         moved = _move(
@@ -487,11 +489,12 @@ def _requeue(sending: Sending, outcome: Outcome, error: ProviderError, **fields:
             State.QUEUED,
             cause="create answer",
             note=f"{sending.account}: {error.message}",
-            due_at=now,
+            due_at=due_at,
             came_from=(State.SUBMITTING, State.UNCERTAIN),
             account=None,
+            waited_s=sending.task.waited_s,
         )
-    return Next(State.QUEUED, now) if moved else None
+    return Next(State.QUEUED, due_at) if moved else None
 
 
 def _refused(sending: Sending, error: ProviderError) -> Next | None:
@@ -642,8 +645,7 @@ def _ask(task: Task, attempt: Attempt) -> Report:
     try:
         return adapter.report(task.upstream_id, task.route, accounts.plain(account, attempt.key_version), age_s=age_s)
     except ProviderError as error:
-        newest = account.key
-        if error.kind != Kind.AUTH or newest is None or newest.version == attempt.key_version:
+        if error.kind != Kind.AUTH or account.key_version == attempt.key_version:
             raise
         return adapter.report(task.upstream_id, task.route, accounts.plain(account), age_s=age_s)
 
@@ -772,6 +774,7 @@ def _ask_afresh(task: Task, why: str) -> Next | None:
 
 
 def _lost(task: Task, why: str) -> Next | None:
+    storage.forget_spooled(task)
     message = f"The provider made this picture, but it could not be fetched: {why}"
     return _fail(task, Kind.BAD_REPLY, message, code="result_lost", cause="fetch", came_from=(State.SAVING,))
 

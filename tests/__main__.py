@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from tests.brokers import reachable
+from tests.reach import reachable
 
 HERE = [sys.executable, "-m"]
 POSTGRES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,16 +16,12 @@ from dramatiq.middleware import ShutdownNotifications, TimeLimit
 from flux2web import actors
 from flux2web.brokers import EmbeddedBroker, LogContext
 
+from .reach import reachable
+
 REDIS_URL = "redis://127.0.0.1:6379/9"
 RABBITMQ_URL = "amqp://guest:guest@127.0.0.1:5672"
 KINDS = ["embedded", "redis", "rabbitmq"]
 ACTORS = (actors.submit, actors.check, actors.save)
-
-
-def reachable(port: int) -> bool:
-    with socket.socket() as sock:
-        sock.settimeout(0.5)
-        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def make(kind: str) -> dramatiq.Broker:

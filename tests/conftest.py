@@ -23,6 +23,12 @@ def django_db_setup(django_db_setup, django_db_blocker):
 
 
 @pytest.fixture(autouse=True)
+def fresh_spool(settings, tmp_path):
+    """Spooled results are named after task ids, which begin at 1 again: no test inherits another's bytes."""
+    settings.SPOOL_DIR = tmp_path / "spool"
+
+
+@pytest.fixture(autouse=True)
 def fresh_cache():
     """Rate limits count in the cache: no test inherits another's failures."""
     cache.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.test import override_settings
 
-from flux2web import lifecycle
+from flux2web import lifecycle, storage
 from flux2web.models import Attempt, Batch, Entry, Event, Price, ProviderKey, Reference, State, Task
 from flux2web.orders import Refusal
 
@@ -230,6 +230,14 @@ class TestRetrying:
         assert (again.parent, again.prompt, again.state) == (failed, failed.prompt, State.QUEUED)
         assert sums(north) == (1000, 10, 0)
 
+    def test_a_price_that_has_risen_is_shown_first(self, running, peer, member, north):
+        peer.jobs["up-1"] = "fail"
+        failed = look(running)
+        Price.objects.update(credits=25)
+        refusal = lifecycle.retry(member, failed)
+        assert "from 10 to 25 credits. Choose Edit" in refusal.message
+        assert sums(north)[1] == 0
+
     def test_a_done_or_live_task_is_not(self, running, member):
         assert isinstance(lifecycle.retry(member, running), Refusal)
 
@@ -452,6 +460,30 @@ class TestLimits:
         assert look(task).state == State.QUEUED
         assert look(age(task, waited_s=901)).state == State.FAILED
         assert sums(north) == (1000, 0, 0)
+
+    def test_tries_that_never_reach_a_provider_do_not_make_the_limit_unreachable(self, task, revid, north):
+        revid.base_url = "http://127.0.0.1:1"
+        revid.save()
+        tried = look(age(task, waited_s=890))
+        assert (tried.state, tried.waited_s) == (State.QUEUED, 890)
+        a_minute_ago = tried.state_since - lifecycle.timedelta(seconds=60)
+        assert look(age(tried, state_since=a_minute_ago)).state == State.FAILED
+        assert sums(north) == (1000, 0, 0)
+
+    def test_a_reference_that_our_own_storage_has_lost_pauses_no_provider(self, member, north, peer):
+        reference = factories.make_reference(north)
+        vtrix = factories.make_account("vtrix", base_url=peer.url, options={"references": "base64"})
+        storage.default_storage.delete(reference.key)
+        task = look(task_of(press(member, provider="vtrix", references=(reference.pk,))))
+        vtrix.refresh_from_db()
+        assert (task.state, vtrix.paused_until, peer.creates) == (State.QUEUED, None, [])
+
+    def test_a_key_that_does_not_open_pauses_the_account_and_nothing_is_sent(self, task, revid, peer, settings):
+        settings.SECRET_KEYS = ["another secret altogether"]
+        revid.refresh_from_db()
+        assert look(task).state == State.QUEUED
+        revid.refresh_from_db()
+        assert (revid.pause_kind, peer.creates) == ("auth", [])
 
     def test_waiting_for_a_turn_has_no_limit(self, task, revid, peer):
         revid.concurrent = 0

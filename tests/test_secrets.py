@@ -12,12 +12,12 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 import structlog
-from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection
 from django.utils import timezone
 
 from flux2web import accounts, live
-from flux2web.models import Attempt, ProviderKey, State, Task
+from flux2web.models import Attempt, ProviderAccount, ProviderKey, State, Task
+from flux2web.providers.base import ProviderError
 
 from . import factories
 from .peer import Peer, serving
@@ -286,11 +286,12 @@ def ciphertext() -> str:
 def test_a_wrong_secret_key_is_said_and_costs_nothing(member, peer, settings):
     task = task_of(press(member))
     settings.SECRET_KEY, settings.SECRET_KEYS = "another" * 8, ["another" * 8]
-    with pytest.raises(ImproperlyConfigured, match="SECRET_KEY has changed. Put the old one into SECRET_KEYS"):
-        look(task)
-    task.refresh_from_db()
-    assert (task.state, peer.creates) == (State.QUEUED, [])
+    task = look(task)
+    account = ProviderAccount.objects.get()
+    assert (task.state, peer.creates, account.pause_kind) == (State.QUEUED, [], "auth")
+    assert "SECRET_KEY has changed" in account.pause_reason
     settings.SECRET_KEYS = ["another" * 8, SECRET_KEY]
+    ProviderAccount.objects.update(paused_until=None)
     peer.default_state = "success"
     assert walk(task).state == State.DONE
 
@@ -298,14 +299,12 @@ def test_a_wrong_secret_key_is_said_and_costs_nothing(member, peer, settings):
 def test_a_look_with_a_wrong_secret_key_leaves_the_task_as_it_is(member, peer, settings):
     task = look(task_of(press(member)))
     settings.SECRET_KEYS = ["another" * 8]
-    with pytest.raises(ImproperlyConfigured):
-        look(task)
+    assert look(task).state == State.RUNNING
     settings.SECRET_KEYS = [SECRET_KEY]
     peer.jobs[task.upstream_id] = "success"
     assert walk(task).state == State.DONE
 
 
-@pytest.mark.xfail(strict=True, reason="the console's list of providers opens every key and answers 500")
 def test_the_console_opens_with_a_wrong_secret_key(member, settings, client_for, sam):
     settings.SECRET_KEYS = ["another" * 8]
     assert client_for(sam).get("/console/providers/").status_code == 200
@@ -318,7 +317,7 @@ def test_rotation_opens_old_keys_and_stores_new_ones_under_the_new_secret(member
     accounts.set_account("revid", key="another-key-1234567")
     settings.SECRET_KEYS = ["new" * 20]
     assert account.key.secret == "another-key-1234567"
-    with pytest.raises(ImproperlyConfigured):
+    with pytest.raises(ProviderError, match="does not open"):
         accounts.plain(account, key_version=1)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Max, Q
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
@@ -58,8 +59,21 @@ class ProviderAccount(models.Model):
 
     @property
     def key(self) -> ProviderKey | None:
-        """The newest key, or None."""
+        """The newest key, or None. Raises ImproperlyConfigured when it does not open any more."""
         return self.keys.order_by("-version").first()
+
+    @property
+    def key_hint(self) -> str:
+        """The newest key as it may be shown; "" when there is none."""
+        try:
+            return self.key.hint if self.key else ""
+        except ImproperlyConfigured:
+            return "does not open"
+
+    @property
+    def key_version(self) -> int:
+        """The newest key's version without opening it; 0 when there is none."""
+        return self.keys.aggregate(newest=Max("version"))["newest"] or 0
 
     def take_call(self, now: datetime) -> datetime | None:
         """Take one call of the allowance, exactly, across processes. None when taken, else when the next one is free.

@@ -44,6 +44,7 @@ class Kind(StrEnum):
 
 
 Sent = Literal["no", "yes", "unknown"]
+OUR_STORAGE = "our_storage"  # the code of an error that is ours: a reference could not be read here
 
 
 class ProviderError(Exception):

@@ -17,6 +17,7 @@ from typing import Any
 
 from flux2web import http, money
 from flux2web.providers.base import (
+    OUR_STORAGE,
     PROMPT_MAX,
     PROMPT_MIN,
     Accepted,
@@ -426,7 +427,7 @@ def read_bytes(vendor: Provider, reference: Reference) -> bytes:
             return file.read()
     except Exception as exc:
         message = f"was not asked: a reference could not be read here ({type(exc).__name__})"
-        raise ProviderError(Kind.PROVIDER, f"{vendor.name} {message}", sent="no") from exc
+        raise ProviderError(Kind.PROVIDER, f"{vendor.name} {message}", sent="no", code=OUR_STORAGE) from exc
 
 
 def public_urls(request: Request) -> list[str]:

@@ -145,8 +145,10 @@ def standing(account: ProviderAccount | None, priced: set[str]) -> tuple[str, st
         return "", "Resting", "The sandbox takes no new tasks."
     if not account.enabled:
         return "", "Off", "Switched off here. Running tasks finish."
-    if account.key is None:
+    if not account.key_version:
         return "bad", "No key", "It takes no task until it has one."
+    if not accounts.key_opens(account):
+        return "bad", "Key lost", "SECRET_KEY has changed, so the stored key does not open. Set the key again."
     if account.provider not in priced:
         return "bad", "No price", "It takes no task until it has one."
     if account.paused_until and account.is_paused(timezone.now()):

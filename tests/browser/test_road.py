@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -107,11 +108,20 @@ def test_a_failure_says_why_and_what_was_returned(sign_in):
     expect(card).to_contain_text("10 returned")
 
 
+def wait_for(condition, timeout_s: float = 20) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.1)
+
+
 def test_a_waiting_task_is_cancelled_and_the_credits_return(sign_in, site):
     """Apixo's account is paused by a refusal, so the task waits."""
     page = sign_in()
     compose(page, "apixo", "A valley [broke]")
     card = page.locator(f"#{send(page)}")
+    paused = "SELECT count(*) FROM flux2web_provideraccount WHERE provider = 'apixo' AND paused_until IS NOT NULL"
+    wait_for(lambda: site.rows(paused) == [(1,)])
     expect(card.locator("button", has_text="Cancel")).to_be_visible(timeout=DONE_MS)
     card.locator("button", has_text="Cancel").click()
     expect(card).to_have_attribute("data-state", "cancelled")

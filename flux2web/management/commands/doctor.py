@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import redis
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import BaseCommand
@@ -211,12 +210,9 @@ def keys() -> Iterator[Problem]:
 
 
 def _key(account: ProviderAccount) -> Iterator[Problem]:
-    try:
-        if not account.key:
-            yield Problem(
-                f"{_name(account)} is switched on without a key: no task goes there.", _set(account, "--key -")
-            )
-    except ImproperlyConfigured:
+    if not account.key_version:
+        yield Problem(f"{_name(account)} is switched on without a key: no task goes there.", _set(account, "--key -"))
+    elif not accounts.key_opens(account):
         yield Problem(
             f"The key of {_name(account)} does not open: SECRET_KEY has changed since it was stored.",
             "Set SECRET_KEYS to the new secret and the old one behind it.",
