@@ -11,7 +11,7 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from flux2web import ledger, lifecycle
+from flux2web import audit, ledger, lifecycle
 from flux2web.models import Batch, Entry, Result, State, Task
 from flux2web.orders import Refusal
 
@@ -54,7 +54,8 @@ def peer(settings):
 @pytest.fixture
 def member(peer, cleo, north, membership):
     factories.make_account("revid", base_url=peer.url, rate_count=100_000)
-    return membership(cleo, north)
+    yield membership(cleo, north)
+    assert audit.ledger() == []
 
 
 def test_200_submits_at_once_against_a_budget_for_50_give_exactly_50(member, north):
