@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def peer(settings):
     settings.PUBLIC_URL = ""  # nobody can ring us here: tasks are polled
     settings.LOOK_SCALE = 0.02
-    settings.CLOCK_TICK_S = 0.1
+    settings.CLOCK_TICK_S, settings.CLOCK_RESEND_S = 0.1, 1
     with serving() as peer:
         peer.default_state = "success"
         yield peer
