@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from django.core.cache import cache
@@ -87,9 +87,10 @@ def read_cursor(text: str | None) -> tuple[datetime, int] | None:
     created, _, row_id = (text or "").replace(" ", "+").partition(",")
     try:
         moment = parse_datetime(created)
-    except ValueError:
+        moment = moment.astimezone(UTC) if moment and moment.tzinfo else None
+    except (ValueError, OverflowError):  # the 30th of February; a year 1 that is a year 0 elsewhere
         return None
-    if moment is None or moment.tzinfo is None or not (row_id.isascii() and row_id.isdigit() and len(row_id) < 19):
+    if moment is None or not (row_id.isascii() and row_id.isdigit() and len(row_id) < 19):
         return None
     return moment, int(row_id)
 
