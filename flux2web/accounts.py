@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from . import providers
@@ -47,16 +47,22 @@ def capabilities(account: ProviderAccount) -> Capabilities:
 
 def usable() -> list[ProviderAccount]:
     """Accounts that new tasks may be sent to: switched on, with a key; sandbox ones while the sandbox is on."""
-    rows = ProviderAccount.objects.switched_on().filter(keys__isnull=False).distinct()
-    return list(rows if sandbox_on() else rows.filter(sandbox=False))
+    keys = ProviderKey.objects.filter(account=OuterRef("pk"))
+    rows = list(ProviderAccount.objects.annotate(has_key=Exists(keys)))
+    with_sandbox = _sandbox_on(any(not row.sandbox for row in rows))
+    return [row for row in rows if row.enabled and row.has_key and (with_sandbox or not row.sandbox)]
 
 
 def sandbox_on() -> bool:
     """Whether pretend providers take new tasks: as set, else until the first real account and on loopback only."""
+    return _sandbox_on(ProviderAccount.objects.real().exists())
+
+
+def _sandbox_on(any_real: bool) -> bool:
     if settings.SANDBOX is not None:
         return settings.SANDBOX
     on_loopback = is_loopback(settings.PUBLIC_URL) if settings.PUBLIC_URL else settings.EMBEDDED
-    return on_loopback and not ProviderAccount.objects.real().exists()
+    return on_loopback and not any_real
 
 
 def is_loopback(url: str) -> bool:
@@ -191,6 +197,8 @@ def pause(account: ProviderAccount, kind: Kind, reason: str, retry_after_s: floa
 
 def worked(account: ProviderAccount) -> None:
     """A create was accepted: the account is well again."""
+    if not account.failures and account.paused_until is None:
+        return
     ProviderAccount.objects.filter(pk=account.pk).exclude(failures=0, paused_until=None).update(
         failures=0, paused_until=None, pause_kind="", pause_reason=""
     )

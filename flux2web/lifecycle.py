@@ -194,9 +194,15 @@ def _order_of(task: Task, *, parent: int | None = None) -> Order:
         seed=task.seed,
         output_format=task.output_format,
         safety_tolerance=task.safety_tolerance,
-        references=tuple(task.task_references.order_by("number").values_list("reference_id", flat=True)),
+        references=_reference_ids(task),
         parent=parent,
     )
+
+
+def _reference_ids(task: Task) -> tuple[int, ...]:
+    if not task.reference_count:
+        return ()
+    return tuple(task.task_references.order_by("number").values_list("reference_id", flat=True))
 
 
 def cancel(task: Task, user: User) -> bool:
@@ -315,6 +321,8 @@ def submit(task_id: int) -> Next | None:
 
 def _refused_by(task: Task) -> set[int]:
     """Accounts whose readable refusal spoke of this very task: they are not asked again for it."""
+    if task.version == 1:  # never moved, so never sent
+        return set()
     return set(task.attempts.filter(refused_kind=Kind.PROVIDER).values_list("account_id", flat=True))
 
 
@@ -401,6 +409,8 @@ def _request(sending: Sending) -> base.Request:
 
 
 def _plain_references(task: Task, reachable: bool) -> list[base.Reference]:
+    if not task.reference_count:
+        return []
     paths = {
         hosting.reference_id: storage.hosting_path(hosting) for hosting in task.hostings.select_related("reference")
     }
@@ -417,10 +427,8 @@ def _plain_references(task: Task, reachable: bool) -> list[base.Reference]:
 
 def _accepted(attempt: Attempt, accepted: base.Accepted, *, cause: str) -> Next | None:
     """The provider has it. Keeps the provider's id whatever happened meanwhile, also when we had become uncertain."""
-    task = Task.objects.get(pk=attempt.task_id)
-    now = timezone.now()
-    rung = attempt.callbacks.exists()
-    due_at = now if rung else now + timedelta(seconds=_poll_wait_s(attempt, age_s=0))
+    task, now = attempt.task, timezone.now()
+    due_at = now + timedelta(seconds=_poll_wait_s(attempt, age_s=0))
     try:
         with write():
             _answer(attempt, Outcome.ACCEPTED, upstream_id=accepted.upstream_id)
@@ -435,11 +443,13 @@ def _accepted(attempt: Attempt, accepted: base.Accepted, *, cause: str) -> Next 
                 route=accepted.route,
                 accepted_at=now,
             )
-            if not moved and task.state not in LIVE:
+            if not moved and not Task.objects.live().filter(pk=task.pk).exists():
                 _note(task, "late", cause, f"accepted after the end as {accepted.upstream_id}")
     except IntegrityError:  # another task of ours already has this id: whose picture it is, nobody can say
         return _ambiguous(attempt, f"the provider answered with an id that is already in use: {accepted.upstream_id}")
     accounts.worked(attempt.account)
+    if moved and attempt.callbacks.exists():  # asked after the commit: who rings from now on finds the task running
+        return _bring_forward(attempt) or Next(State.RUNNING, now)
     return Next(State.RUNNING, due_at) if moved else None
 
 
@@ -552,7 +562,7 @@ def _bring_forward(attempt: Attempt) -> Next | None:
     if attempt.burst >= len(settings.RING_BURST_S) and task.looked_at:
         at = max(now, task.looked_at + timedelta(seconds=settings.RING_MIN_S))
     waiting = Task.objects.filter(pk=task.pk, state__in=(State.UNCERTAIN, State.RUNNING), due_at__gt=at)
-    return Next(State(task.state), at) if waiting.update(due_at=at) else None
+    return Next(State.RUNNING, at) if waiting.update(due_at=at) else None
 
 
 def look_now(task: Task, user: User) -> Next | None:
