@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -127,6 +127,12 @@ class Site:
 
     def states(self) -> list[str]:
         return [state for (state,) in self.rows("SELECT state FROM flux2web_task ORDER BY id")]
+
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 30) -> None:
+        until = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < until, f"{self.states()}; {self.log.read_text()[-3000:]}"
+            time.sleep(0.05)
 
     def wait_at_rest(self, timeout_s: float = 60) -> list[str]:
         until = time.monotonic() + timeout_s

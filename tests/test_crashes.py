@@ -65,14 +65,15 @@ def test_a_task_survives_a_kill_at(point, site):
 
 
 def test_the_clock_may_die_between_reading_and_sending(site):
-    site.set_up().press("A harbour at dawn", count="3")
+    site.set_up().press("A harbour at dawn [slow]", count="4")
+    site.wait_until(lambda: set(site.states()) == {"running"})
     site.process.kill()
     site.wait_dead()
-    site.launch(CRASH_AT="CP13")  # its first tick finds the three rows
+    site.launch(CRASH_AT="CP13")  # its first tick finds the four rows
     assert site.wait_dead() == -signal.SIGKILL
     site.start()
-    assert site.wait_at_rest() == ["done"] * 3
-    assert created_upstream(site) == 3
+    assert site.wait_at_rest() == ["done"] * 4
+    assert created_upstream(site) == 4
     assert_whole(site)
 
 
