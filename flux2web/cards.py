@@ -172,10 +172,10 @@ class Card:
 
     @property
     def returned(self) -> str:
-        """What of the hold came back: all of it after a failure, the rest where the picture was cheaper."""
+        """What of the hold came back: all of it after a failure, the rest where it was cheaper, and what was refunded."""
         if self.task.is_live:
             return ""
-        rest = self.task.price_credits - (self.task.charged_credits or 0)
+        rest = self.task.price_credits - (self.task.charged_credits or 0) + self.task.refunded_credits
         return f"{format_credits(rest)} returned" if rest else ""
 
     @property
@@ -238,6 +238,7 @@ HAPPENED = {
     State.CANCELLED: "Cancelled",
     "callback": "The provider rang; we look",
     "look": "Asked to look now",
+    "unreadable": "No usable picture came; we ask again",
     "late": "A late word from the provider; nothing changes",
 }
 PAID = {

@@ -30,6 +30,7 @@ from .models import (
     Attempt,
     Batch,
     Callback,
+    Entry,
     Event,
     Membership,
     ProviderAccount,
@@ -42,6 +43,7 @@ from .models import (
 )
 from .models.base import new_token, token_hash
 from .models.tasks import before
+from .money import credits_text
 from .orders import Order, Refusal
 from .providers import base
 from .providers.base import Kind, ProviderError, Report
@@ -664,13 +666,23 @@ def _look_failed(task: Task, error: ProviderError) -> Next | None:
     """A look that failed says nothing about the task. Unreadable successes are given up after a few; a task the
     provider does not know any more ends with the running limit; everything else waits for better times."""
     log.warning("look failed", task_id=task.pk, kind=str(error.kind), code=error.code, text=error.message)
-    if error.code == "no_urls" and task.strikes + 1 >= settings.STRIKES_MAX:
+    if error.code == "no_urls" and _is_unreadable_for_good(task, "query answer", error.message):
         message = "The provider says it finished, but gave no picture."
         return _fail(task, Kind.BAD_REPLY, message, code=error.code, cause="query answer")
     if error.code == "not_found" and task.waited_s > settings.RUNNING_LIMIT_S:
         return _fail(task, error.kind, error.message, code=error.code, cause="limit")
     wait_s = max(error.retry_after_s or 0, _backoff_s(task.strikes))
     return _again(task, wait_s, strikes=min(task.strikes + 1, 1000))
+
+
+def _is_unreadable_for_good(task: Task, cause: str, why: str) -> bool:
+    """Note an answer or a file that makes no sense, and whether it was one too many.
+
+    Strikes alone do not tell: a network or a disk that failed meanwhile is counted there as well, for the waits.
+    """
+    _note(task, "unreadable", cause, why)
+    unreadable = task.events.filter(kind="unreadable", at__gte=task.state_since).count()
+    return min(unreadable, task.strikes + 1) >= settings.STRIKES_MAX
 
 
 def _still_running(task: Task, attempt: Attempt, report: Report) -> Next | None:
@@ -723,8 +735,9 @@ def save(task_id: int) -> Next | None:
     task = _claim(task_id, (State.SAVING,), settings.SAVE_LEASE_S)
     if task is None:
         return None
+    url = task.result_urls[task.strikes % len(task.result_urls)]  # where there are several, the next one each time
     try:
-        data = storage.fetch_result(task, task.result_urls[0], accounts.own_origin(task.account))  # type: ignore[arg-type]
+        data = storage.fetch_result(task, url, accounts.own_origin(task.account))  # type: ignore[arg-type]
         stored = storage.store_result(task, data)
     except http.FetchFailed as error:
         return _fetch_failed(task, error)
@@ -749,11 +762,12 @@ def _saved(task: Task, stored: storage.Stored) -> Next | None:
 def _fetch_failed(task: Task, error: http.FetchFailed) -> Next | None:
     """The picture's address does not give it. Wait; ask the provider for a fresh address; in the end it is lost."""
     log.warning("result not fetched", task_id=task.pk, kind=error.kind, text=error.message)
-    if task.waited_s > settings.SAVING_LIMIT_S or (
-        error.kind == "refused" and task.strikes + 1 >= settings.STRIKES_MAX
-    ):
+    if error.kind == "refused" and _is_unreadable_for_good(task, "fetch", error.message):
         return _lost(task, error.message)
-    if error.kind == "gone" and task.strikes + 1 >= len(settings.BACKOFF_S):
+    is_late, may_ask = task.waited_s > settings.SAVING_LIMIT_S, _may_ask_afresh(task)
+    if is_late and not may_ask:
+        return _lost(task, error.message)
+    if may_ask and (is_late or (error.kind == "gone" and task.strikes + 1 >= len(settings.BACKOFF_S))):
         return _ask_afresh(task, error.message)
     return _again(task, _backoff_s(task.strikes), strikes=task.strikes + 1)
 
@@ -761,7 +775,7 @@ def _fetch_failed(task: Task, error: http.FetchFailed) -> Next | None:
 def _bad_picture(task: Task, error: imaging.BadImage) -> Next | None:
     """What came is no picture: a delivery network may have answered with a page. Try again a little, then give up."""
     storage.forget_spooled(task)
-    if task.strikes + 1 >= settings.STRIKES_MAX:
+    if _is_unreadable_for_good(task, "fetch", str(error)):
         return _lost(task, str(error))
     return _again(task, _backoff_s(task.strikes), strikes=task.strikes + 1)
 
@@ -773,10 +787,12 @@ def _storage_down(task: Task, error: Exception) -> Next:
     return _again(task, _backoff_s(task.strikes), strikes=task.strikes + 1, waited_s=waited_s)
 
 
+def _may_ask_afresh(task: Task) -> bool:
+    return task.events.filter(kind=State.SAVING).count() < REFETCHES_MAX
+
+
 def _ask_afresh(task: Task, why: str) -> Next | None:
-    """Back to running: the next look brings a fresh address. A few times, then the result is lost."""
-    if task.events.filter(kind=State.SAVING).count() >= REFETCHES_MAX:
-        return _lost(task, why)
+    """Back to running: the next look brings a fresh address."""
     now = timezone.now()
     with write():
         moved = _move(task, State.RUNNING, cause="fetch", note=why, due_at=now, came_from=(State.SAVING,))
@@ -826,6 +842,39 @@ def _finish(
         faults.point("CP7")
     faults.point("CP8")
     return True
+
+
+# --- After the end -------------------------------------------------------------------------------------------------------
+
+
+def refund(task: Task, amount: int, *, actor: User, reason: str, key: str) -> Entry | Refusal:
+    """Give back part or all of what a picture was charged; never more, however many admins are at it.
+
+    The same key again changes nothing and returns the first entry.
+    """
+    try:
+        with write():
+            known = ledger.same(task.team, Entry.Kind.REFUND, amount, key)
+            return known or _refund(task, amount, actor=actor, reason=reason, key=key)
+    except IntegrityError:  # the same key was being written just now
+        return ledger.same(task.team, Entry.Kind.REFUND, amount, key) or _not_refundable(task)
+
+
+def _refund(task: Task, amount: int, *, actor: User, reason: str, key: str) -> Entry | Refusal:
+    charged = Task.objects.filter(pk=task.pk, state=State.DONE, charged_credits__gte=F("refunded_credits") + amount)
+    if not charged.update(refunded_credits=F("refunded_credits") + amount, version=F("version") + 1):
+        return _not_refundable(task)
+    _note(task, "refund", _by(actor), reason)
+    bus.publish_task(task.team_id, task.pk)
+    return ledger.refund(task, amount, actor=actor, reason=reason, key=key)
+
+
+def _not_refundable(task: Task) -> Refusal:
+    task.refresh_from_db()
+    if task.state != State.DONE:
+        return Refusal("input", "task", f"Task {task.pk} was not charged: it is {State(task.state).label.lower()}.")
+    left = (task.charged_credits or 0) - task.refunded_credits
+    return Refusal("budget", "amount", f"Task {task.pk} has {credits_text(left)} left to give back.")
 
 
 # --- Starting again ----------------------------------------------------------------------------------------------------------
