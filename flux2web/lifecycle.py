@@ -622,9 +622,15 @@ def _told_id(attempt: Attempt) -> str | None:
     adapter = providers.get(attempt.account.provider)
     for callback in attempt.callbacks.order_by("received"):
         upstream_id = adapter.parse_callback(bytes(callback.body))
-        if upstream_id:
+        if upstream_id and not _is_another_tasks(attempt, upstream_id):
             return upstream_id
     return None
+
+
+def _is_another_tasks(attempt: Attempt, upstream_id: str) -> bool:
+    """A provider that gave one id to two tasks says it in its callbacks too: such an id teaches nothing."""
+    same_id = Task.objects.filter(account_id=attempt.account_id, upstream_id=upstream_id)
+    return same_id.exclude(pk=attempt.task_id).exists()
 
 
 def _check_running(task: Task) -> Next | None:

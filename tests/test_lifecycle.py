@@ -394,6 +394,14 @@ class TestRinging:
     def test_a_secret_opens_only_its_own_providers_door(self, secret, running):
         assert lifecycle.ring("apixo", secret[-1], "POST", b"{}") is None
 
+    def test_an_id_of_another_task_keeps_nothing_uncertain_for_ever(self, secret, running, member, peer, north):
+        peer.answers.append(lambda handler, _: handler.envelope(200, {"taskId": "up-1"}))
+        other = look(task_of(press(member)))
+        lifecycle.ring("revid", secret[-1], "POST", peer.callback_body("up-1"))
+        assert look(other).state == State.UNCERTAIN
+        assert look(age(other, waited_s=10**5, looks=50)).state == State.FAILED
+        assert sums(north) == (1000, 10, 0)
+
     def test_it_teaches_us_the_id_of_an_uncertain_task(self, secret, task, peer):
         peer.answers.append(peer.accept_then_cut)
         task = look(task)
