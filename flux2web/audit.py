@@ -237,7 +237,8 @@ def charged_within_hold() -> list[Finding]:
         ) told JOIN flux2web_task task ON task.id = told.task_id
         WHERE told.settled > told.held OR told.refunded > told.settled
             OR (told.released > 0 AND told.released <> told.held)
-            OR (told.settled > 0 AND task.charged_credits <> told.settled)"""
+            OR (told.settled > 0 AND task.charged_credits <> told.settled)
+            OR told.refunded <> task.refunded_credits"""
     return _found("I8", sql, _say_charge)
 
 

@@ -16,9 +16,9 @@ from django.db import IntegrityError, connection
 from django.utils import timezone
 from django.utils.text import slugify
 
-from . import bus, ledger
+from . import bus, ledger, lifecycle
 from .accounts import set_account
-from .models import Budget, Entry, Invite, Membership, Price, ProviderAccount, Role, Team, User, write
+from .models import Budget, Entry, Invite, Membership, Price, ProviderAccount, Role, Task, Team, User, write
 from .models.base import new_token, token_hash
 from .money import parse_credits
 from .orders import Refusal
@@ -283,16 +283,29 @@ class TeamForm(OwnerForm):
             return team, self.appoint(team, by)
 
 
+REFUND = Entry.Kind.REFUND.value
+
+
 class GrantForm(forms.Form):
-    """Give a team credits or take some back. `key` is made when the form is shown: sent twice, it counts once."""
+    """Give a team credits, take some back, or refund a picture.
+
+    `key` is made when the form is shown: sent twice, it counts once.
+    """
 
     kind = forms.ChoiceField(
         label="What",
-        choices=[(Entry.Kind.GRANT.value, "Grant"), (Entry.Kind.REVOKE.value, "Take back")],
+        choices=[(Entry.Kind.GRANT.value, "Grant"), (Entry.Kind.REVOKE.value, "Take back"), (REFUND, "Refund")],
         initial=Entry.Kind.GRANT,
         widget=forms.RadioSelect,
     )
     amount = CreditsField(label="Credits")
+    task = forms.CharField(
+        label="Task",
+        required=False,
+        max_length=18,
+        help_text="Of a refund: the number of the picture it is for.",
+        widget=forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "off"}),
+    )
     reason = forms.CharField(
         label="Reason",
         max_length=200,
@@ -303,13 +316,24 @@ class GrantForm(forms.Form):
 
     def save(self, team: Team, by: User) -> Entry | None:
         """The entry, new or that of the first sending; None after a refusal, which is then in the form."""
-        given = self.cleaned_data
-        verb = ledger.grant if given["kind"] == Entry.Kind.GRANT else ledger.revoke
-        entry = verb(team, given["amount"], actor=by, reason=given["reason"], key=f"console:{given['key']}")
+        entry = self._enter(team, by)
         if isinstance(entry, Refusal):
             self.add_error(entry.field or None, entry.message)
             return None
         return entry
+
+    def _enter(self, team: Team, by: User) -> Entry | Refusal:
+        given = self.cleaned_data
+        why = {"actor": by, "reason": given["reason"], "key": f"console:{given['key']}"}
+        if given["kind"] != REFUND:
+            verb = ledger.grant if given["kind"] == Entry.Kind.GRANT else ledger.revoke
+            return verb(team, given["amount"], **why)
+        number = given["task"].strip()
+        is_id = number.isascii() and number.isdigit()
+        task = Task.objects.for_team(team).filter(pk=int(number)).first() if is_id else None
+        if task is None:
+            return Refusal("input", "task", f"{team} has no such task. Its number stands in the ledger.")
+        return lifecycle.refund(task, given["amount"], **why)
 
 
 # --- Providers -----------------------------------------------------------------------------------------------------

@@ -46,6 +46,18 @@ def release(task: Task, reason: str) -> None:
     _record(task, Entry.Kind.RELEASE, task.price_credits, reason=reason)
 
 
+def refund(task: Task, amount: int, *, actor: User, reason: str, key: str) -> Entry:
+    """Give back credits of a settled task. The caller has made sure, by UPDATE, that they were charged."""
+    _require_transaction()
+    Budget.objects.filter(team_id=task.team_id).update(spent=F("spent") - amount)
+    after = Budget.objects.get(team_id=task.team_id).available
+    entry = _entry(task, Entry.Kind.REFUND, amount, after, reason=reason, actor=actor)
+    entry.key = key
+    entry.save(force_insert=True)
+    bus.publish_balance(task.team_id)
+    return entry
+
+
 def grant(team: Team, amount: int, *, actor: User | None, reason: str, key: str) -> Entry | Refusal:
     """Give a team credits. The same key again changes nothing and returns the first entry."""
     return _administer(team, Entry.Kind.GRANT, amount, actor=actor, reason=reason, key=key)
@@ -63,13 +75,13 @@ def _administer(
         with write():
             return _apply(team, kind, amount, actor=actor, reason=reason, key=key)
     except IntegrityError:  # the same key was being written just now
-        return _same(team, kind, amount, key) or Refusal(
+        return same(team, kind, amount, key) or Refusal(
             "conflict", "", "This was being done already. Look at the ledger."
         )
 
 
 def _apply(team: Team, kind: Entry.Kind, amount: int, *, actor: User | None, reason: str, key: str) -> Entry | Refusal:
-    before = _same(team, kind, amount, key)
+    before = same(team, kind, amount, key)
     if before is not None:
         return before
     delta = amount if kind == Entry.Kind.GRANT else -amount
@@ -93,11 +105,17 @@ def _apply(team: Team, kind: Entry.Kind, amount: int, *, actor: User | None, rea
     return entry
 
 
-def _same(team: Team, kind: Entry.Kind, amount: int, key: str) -> Entry | Refusal | None:
+def same(team: Team, kind: Entry.Kind, amount: int, key: str) -> Entry | Refusal | None:
+    """What was entered under this key before: the entry, a refusal if it was another one, or None."""
     entry = Entry.objects.filter(team=team, key=key).first()
     if entry is None or (entry.kind == kind and entry.amount == amount):
         return entry
     return Refusal("conflict", "", "This form was already sent with another amount. Open it again to send a new one.")
+
+
+def _require_transaction() -> None:
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("money moves only inside the transaction of its cause")
 
 
 def _short(team: Team, total: int) -> Refusal:
@@ -134,8 +152,7 @@ def _entry(task: Task, kind: Entry.Kind, amount: int, after: int, *, reason: str
 
 def _record(task: Task, kind: Entry.Kind, amount: int, *, reason: str) -> None:
     """Write a task's outcome. A second one breaks the unique constraint and, with it, the caller's transaction."""
-    if not transaction.get_connection().in_atomic_block:
-        raise RuntimeError("money moves only inside the transaction of its cause")
+    _require_transaction()
     _entry(task, kind, amount, Budget.objects.get(team_id=task.team_id).available, reason=reason).save(
         force_insert=True
     )

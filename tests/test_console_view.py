@@ -518,3 +518,41 @@ def test_what_an_account_can_do_since_an_option_changed_can_be_priced(admin):
     assert "apikley-pro-1K" not in text(admin.get("/console/prices/"))
     factories.make_account("apikley", prices=False, options={"pro": "on"})
     assert "apikley-pro-1K" in text(admin.get("/console/prices/"))
+
+
+# --- Refunds ----------------------------------------------------------------------------------------------------------
+
+
+def refund(client, task: str, amount: str = "4"):
+    given = {"kind": "refund", "amount": amount, "task": task, "reason": "blurred", "key": "k-refund"}
+    return client.post("/console/teams/north/grant/", given)
+
+
+def test_a_picture_is_refunded_by_its_number(client_for, sam, north):
+    done = factories.make_task(north, state="done", price=10)
+    assert refund(client_for(sam), str(done.pk)).status_code == 302
+    assert refund(client_for(sam), str(done.pk)).status_code == 302  # posted twice: once
+    north.budget.refresh_from_db()
+    assert (north.budget.available, north.budget.spent) == (994, 6)
+
+
+@pytest.mark.parametrize("task", ["", "0", "-1", "x", "٣", "9" * 18])
+def test_a_refund_for_no_task_of_this_team_says_so_and_keeps_what_was_typed(client_for, sam, north, task):
+    answer = refund(client_for(sam), task)
+    assert answer.status_code == 422
+    assert "no such task" in answer.content.decode()
+    assert 'value="blurred"' in answer.content.decode()
+
+
+def test_another_teams_picture_is_not_refunded_here(client_for, sam, north, south):
+    foreign = factories.make_task(south, state="done", price=10)
+    assert refund(client_for(sam), str(foreign.pk)).status_code == 422
+    south.budget.refresh_from_db()
+    assert south.budget.spent == 10
+
+
+def test_more_than_was_charged_is_refused_at_the_amount(client_for, sam, north):
+    done = factories.make_task(north, state="done", price=10)
+    answer = refund(client_for(sam), str(done.pk), amount="11")
+    assert answer.status_code == 422
+    assert "10 credits left to give back" in answer.content.decode()

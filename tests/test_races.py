@@ -17,7 +17,7 @@ from flux2web.orders import Refusal
 
 from . import factories
 from .peer import serving
-from .road import look, press, sums, task_of
+from .road import look, press, sums, task_of, walk
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -120,6 +120,14 @@ def test_300_finished_tasks_raced_by_checks_and_callbacks_have_300_outcomes(memb
     assert outcomes == {"settle": 200, "release": 100}
     assert Result.objects.count() == 200
     assert sums(north) == (6000, 0, 2000)
+
+
+def test_refunds_at_once_never_give_back_more_than_was_charged(member, north, peer, ana):
+    peer.default_state = "success"
+    task = walk(task_of(press(member)))
+    at_once([partial(lifecycle.refund, task, 3, actor=ana, reason="blurred", key=f"r{n}") for n in range(40)])
+    assert Entry.objects.filter(kind="refund").count() == 3
+    assert sums(north) == (1000, 0, 1)
 
 
 def test_one_waiting_task_claimed_by_many_is_sent_once(member, peer):

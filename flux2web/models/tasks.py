@@ -139,6 +139,9 @@ class Task(models.Model):
     # How it ended.
     finished_at = models.DateTimeField(null=True, blank=True)
     charged_credits = models.BigIntegerField(null=True, blank=True)
+    refunded_credits = models.BigIntegerField(
+        default=0
+    )  # given back later by a site admin; the only change after the end
     fail_kind = models.CharField(max_length=16, blank=True)
     fail_code = models.CharField(max_length=64, blank=True)
     fail_message = models.CharField(max_length=300, blank=True)
@@ -156,6 +159,10 @@ class Task(models.Model):
             models.CheckConstraint(
                 condition=Q(charged_credits=None) | Q(charged_credits__gte=0, charged_credits__lte=F("price_credits")),
                 name="task_charged_within_price",
+            ),
+            models.CheckConstraint(
+                condition=Q(refunded_credits=0) | Q(refunded_credits__gt=0, refunded_credits__lte=F("charged_credits")),
+                name="task_refunded_within_charge",
             ),
             models.UniqueConstraint(
                 fields=["account", "upstream_id"], condition=~Q(upstream_id=""), name="task_upstream_id_once"

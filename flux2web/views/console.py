@@ -80,7 +80,7 @@ def grant(request: HttpRequest, team: str) -> HttpResponse:
 
 
 def told(entry: Entry) -> str:
-    verb = "granted" if entry.kind == Entry.Kind.GRANT else "taken back"
+    verb = {Entry.Kind.GRANT: "granted", Entry.Kind.REVOKE: "taken back"}.get(entry.kind, "refunded")  # type: ignore[call-overload]
     return f"{credits_text(entry.amount).capitalize()} {verb}: {credits_text(entry.available_after)} available."
 
 
