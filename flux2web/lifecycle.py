@@ -14,13 +14,14 @@ The only place where task, money, provider and storage meet. Rules that hold in 
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, close_old_connections, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -56,6 +57,7 @@ ASK_AGAIN_S = 15  # a task that no account may take is looked at this often
 TURN_S = 2  # and one that waits for its turn
 CALLBACKS_KEPT = 20  # per attempt; further rings still make us look
 CALLBACK_PATIENCE = 3  # an attempt that will be called back is polled this many times slower
+KEEP_ID_S = (0.5, 1, 2, 4, 8, 15, 30)  # waits between tries to write an acceptance down
 REFETCHES_MAX = 3  # times a provider is asked again for a fresh address of a picture that is gone
 
 
@@ -318,7 +320,7 @@ def submit(task_id: int) -> Next | None:
         faults.point("CP6")
         return _not_accepted(sending, error)
     faults.point("CP6")
-    return _accepted(sending.attempt, accepted, cause="create answer")
+    return _keep_accepted(sending.attempt, accepted)
 
 
 def _refused_by(task: Task) -> set[int]:
@@ -425,6 +427,18 @@ def _plain_references(task: Task, reachable: bool) -> list[base.Reference]:
 
 
 # --- The answer to a create ----------------------------------------------------------------------------------------------
+
+
+def _keep_accepted(attempt: Attempt, accepted: base.Accepted) -> Next | None:
+    """Only this thread knows the provider's id, and it costs money: outlast a database that is away for a minute."""
+    for wait_s in KEEP_ID_S:
+        try:
+            return _accepted(attempt, accepted, cause="create answer")
+        except (OperationalError, InterfaceError) as error:
+            log.error("accepted, not written down yet", upstream_id=accepted.upstream_id, error=repr(error))
+        time.sleep(wait_s)
+        close_old_connections()
+    return _accepted(attempt, accepted, cause="create answer")
 
 
 def _accepted(attempt: Attempt, accepted: base.Accepted, *, cause: str) -> Next | None:

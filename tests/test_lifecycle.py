@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.db import InterfaceError, OperationalError
 from django.test import override_settings
 
 from flux2web import lifecycle, storage
@@ -351,6 +352,23 @@ class TestAnswersToACreate:
         lifecycle.check(task.pk)
         task.refresh_from_db()
         assert task.state == State.UNCERTAIN
+
+    def test_an_acceptance_outlasts_a_database_that_is_away(self, task, monkeypatch):
+        answer = lifecycle._answer
+        away = [OperationalError("closed"), InterfaceError("closed"), OperationalError("starting")]
+
+        def answer_or_fail(*args, **fields):
+            if away:
+                raise away.pop()
+            return answer(*args, **fields)
+
+        monkeypatch.setattr(lifecycle, "_answer", answer_or_fail)
+        monkeypatch.setattr(lifecycle, "KEEP_ID_S", (0, 0, 0))
+        assert look(task).upstream_id == "up-1"
+
+    test_an_acceptance_outlasts_a_database_that_is_away = pytest.mark.django_db(transaction=True)(
+        test_an_acceptance_outlasts_a_database_that_is_away
+    )
 
     def test_a_late_acceptance_heals_an_uncertain_task(self, task, peer):
         peer.answers.append(peer.cut)
