@@ -8,19 +8,22 @@ can be pasted into psql or sqlite3.
 from __future__ import annotations
 
 import hashlib
+import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from django.core.files.storage import default_storage
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from . import imaging
-from .models import Budget, Entry, Heartbeat, Reference, Result, Task, Team
+from .models import Audit, Budget, Entry, Heartbeat, Reference, Result, Task, Team
 from .money import CREDITS_MAX, credits_text, format_credits
 
 FINDINGS_MAX = 100  # of one invariant; beyond that the number says enough
@@ -29,6 +32,8 @@ ASLEEP_S = 15 * 60  # and so is one that is not to be looked at for longer than 
 STRAY_AFTER = timedelta(hours=24)  # a file is stored before its row is written; a crash between the two leaves it alone
 STORED_IN = ("results", "references")
 ROWS_AT_ONCE = 500
+KEPT_FINDINGS, KEPT_RESULTS = 50, 1000
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,16 @@ def ledger() -> list[Finding]:
     """All that rows alone can tell."""
     with snapshot():
         return _with_teams(finding for check in CHECKS for finding in check())
+
+
+def run() -> Audit:
+    """Check the ledger and keep what was found; of the older results only the last few."""
+    began = time.monotonic()
+    found = [f"{finding.invariant} {finding.team}: {finding.message}" for finding in ledger()]
+    result = Audit.objects.create(took_s=round(time.monotonic() - began, 2), findings=found[:KEPT_FINDINGS])
+    Audit.objects.filter(pk__lte=result.pk - KEPT_RESULTS).delete()
+    log.log(logging.ERROR if found else logging.INFO, "ledger audited", findings=len(found), took_s=result.took_s)
+    return result
 
 
 def files() -> list[Finding]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, close_old_connections, connections
 from django.db.models import Q
 from django.utils import timezone
 
-from . import actors, faults
+from . import actors, audit, faults
 from .models import Heartbeat, Task
 
 log = structlog.get_logger(__name__)
@@ -27,6 +27,7 @@ class Clock:
     def __init__(self) -> None:
         self._sent_at: dict[int, float] = {}
         self._beat_at = 0.0
+        self._auditor = threading.Thread()
 
     def run(self, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -57,6 +58,29 @@ class Clock:
         if time.monotonic() - self._beat_at >= BEAT_S:
             self._beat_at = time.monotonic()
             Heartbeat.objects.update_or_create(name="clock", defaults={"at": timezone.now()})
+            self._audit()
+
+    def _audit(self) -> None:
+        """Beside the ticks, because it reads everything; by one clock of all, whoever claims it."""
+        if not self._auditor.is_alive() and claim_audit():
+            self._auditor = threading.Thread(target=run_audit, name="audit", daemon=True)
+            self._auditor.start()
+
+
+def claim_audit() -> bool:
+    now = timezone.now()
+    Heartbeat.objects.get_or_create(name="audit", defaults={"at": now - timedelta(days=1)})
+    late = now - timedelta(seconds=settings.AUDIT_EVERY_S)
+    return bool(Heartbeat.objects.filter(name="audit", at__lte=late).update(at=now))
+
+
+def run_audit() -> None:
+    try:
+        audit.run()
+    except DatabaseError as error:
+        log.error("ledger not audited", error=repr(error))
+    finally:
+        connections.close_all()
 
 
 def due(now: datetime) -> Iterator[tuple[int, str, datetime]]:

@@ -355,6 +355,7 @@ SLOW_AFTER_S = 180  # the card then says "slower than usual"
 STRIKES_MAX = 3  # unreadable results in a row before a task is given up
 CREATE_GRACE_S = 3  # creates in flight when we stop get this long
 CLOCK_TICK_S = 1.0
+AUDIT_EVERY_S = 600  # the whole ledger is re-added this often
 CLOCK_RESEND_S = 30  # the clock does not send the same task again within this time
 CRASH_AT = env("CRASH_AT", default="")  # tests only: "CP4:2" kills this process at the second pass of that point
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from flux2web import actors
 from flux2web.clock import Clock, due
-from flux2web.models import Heartbeat, State, Task
+from flux2web.models import Audit, Heartbeat, State, Task
 
 from . import brokers, factories
 from .peer import serving
@@ -140,6 +140,19 @@ def test_rows_that_stay_due_do_not_hide_the_others(member, monkeypatch):
 def test_the_clock_has_a_pulse(db):
     Clock().tick()
     assert (timezone.now() - Heartbeat.objects.get(name="clock").at).total_seconds() < 5
+
+
+def test_the_clock_has_the_ledger_checked_by_one_of_many(member, north, settings):
+    factories.book(north, "grant", 5, granted=4)  # one credit too few
+    clocks = [Clock() for _ in range(3)]
+    for clock in clocks:
+        clock.tick()
+    for clock in clocks:
+        clock._auditor.ident and clock._auditor.join(10)
+    finding = Audit.objects.get().findings[0]
+    assert finding.startswith("I2 north:")
+    assert [clock.tick() for clock in clocks] == [0, 0, 0]
+    assert Audit.objects.count() == 1
 
 
 def test_every_live_state_has_somebody_who_looks():

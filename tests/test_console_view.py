@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 from django.urls import reverse
 
-from flux2web.models import Entry, Membership, Price, ProviderAccount, ProviderKey, Role, Team
+from flux2web.models import Audit, Entry, Membership, Price, ProviderAccount, ProviderKey, Role, Team
 from flux2web.providers.base import Kind, ProviderError
 
 from . import factories
@@ -556,3 +556,12 @@ def test_more_than_was_charged_is_refused_at_the_amount(client_for, sam, north):
     answer = refund(client_for(sam), str(done.pk), amount="11")
     assert answer.status_code == 422
     assert "10 credits left to give back" in answer.content.decode()
+
+
+def test_the_last_check_of_the_ledger_stands_on_the_first_page(client_for, sam):
+    console = client_for(sam)
+    assert "will be checked in a moment" in console.get("/console/").content.decode()
+    Audit.objects.create(took_s=0.1)
+    assert "Every credit adds up" in console.get("/console/").content.decode()
+    Audit.objects.create(took_s=0.1, findings=["I2 north: held says 130, entries say 120, drift +10"])
+    assert "drift +10" in console.get("/console/").content.decode()

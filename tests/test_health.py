@@ -9,7 +9,7 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from flux2web.models import Heartbeat
+from flux2web.models import Audit, Heartbeat
 from flux2web.views import health
 
 from . import factories
@@ -77,3 +77,9 @@ def test_not_ready_without_a_database(client, ticking):
         answer = client.get("/health/ready")
     assert (answer.status_code, answer.json()["database"]) == (503, False)
     assert "secret" not in answer.content.decode()
+
+
+@pytest.mark.django_db
+def test_a_ledger_that_does_not_add_up_is_told(client):
+    Audit.objects.create(took_s=0.1, findings=["I2 north: drift +10"])
+    assert client.get("/health/ready").json()["ledger_findings"] == 1

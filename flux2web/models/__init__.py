@@ -1,7 +1,7 @@
 """Rows, constraints, and the QuerySet words that name them. Nothing here knows HTTP."""
 
 from .base import write
-from .history import Callback, Event, Heartbeat
+from .history import Audit, Callback, Event, Heartbeat
 from .images import Hosting, Reference, Result, TaskReference
 from .ledger import Budget, Entry
 from .providers import Price, ProviderAccount, ProviderKey
@@ -12,6 +12,7 @@ __all__ = [
     "FINAL",
     "LIVE",
     "Attempt",
+    "Audit",
     "Batch",
     "Budget",
     "Callback",

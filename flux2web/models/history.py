@@ -1,4 +1,4 @@
-"""What happened: a task's events, the callbacks that rang, and the clock's pulse."""
+"""What happened: a task's events, the callbacks that rang, the clock's pulse, and what the audits found."""
 
 from __future__ import annotations
 
@@ -49,3 +49,17 @@ class Heartbeat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} at {self.at}"
+
+
+class Audit(models.Model):
+    """One re-adding of the whole ledger; `findings` says in words what did not add up, and is empty when all did."""
+
+    at = models.DateTimeField(default=timezone.now, editable=False)
+    took_s = models.FloatField()
+    findings = models.JSONField(default=list)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"audit at {self.at}: {len(self.findings)} findings"

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST
 from .. import access, accounts, queries
 from .. import providers as adapters
 from ..forms_people import GrantForm, OwnerForm, PriceForm, ProviderForm, TeamForm, save_prices
-from ..models import Entry, Price, ProviderAccount, Role, Team
+from ..models import Audit, Entry, Price, ProviderAccount, Role, Team
 from ..money import credits_text
 from ..providers.base import Capabilities, Provider
 from .teams import invite_link, ledger_lines, sums
@@ -35,7 +35,8 @@ def teams_page(request: HttpRequest, form: TeamForm, *, status: int = 200) -> Ht
     rows = (
         Team.objects.select_related("budget").annotate(people=Count("memberships")).order_by("closed_at", "name", "id")
     )
-    return render(request, "console/teams.html", {"rows": rows, "form": form}, status=status)
+    context = {"rows": rows, "form": form, "audit": Audit.objects.first()}
+    return render(request, "console/teams.html", context, status=status)
 
 
 @require_POST

@@ -17,7 +17,7 @@ from django.views.decorators.cache import never_cache
 from dramatiq import get_broker
 
 from .. import access
-from ..models import Heartbeat, Task
+from ..models import Audit, Heartbeat, Task
 
 log = structlog.get_logger(__name__)
 CLOCK_LATE_S = 120  # it ticks every second: after this long it is not coming back by itself
@@ -45,7 +45,9 @@ def ready(request: HttpRequest) -> HttpResponse:
     }
     well = all(checks.values())
     seconds = {"clock_age_s": age_s, "overdue_s": asked("overdue", overdue_s)}
-    return JsonResponse({"ready": well, **checks, **seconds}, status=200 if well else 503)
+    # A ledger that does not add up wants a person, not a site that is taken out of service.
+    told = {"ready": well, **checks, **seconds, "ledger_findings": asked("audit", ledger_findings)}
+    return JsonResponse(told, status=200 if well else 503)
 
 
 def asked(name: str, question: Callable[[], Answer]) -> Answer | None:
@@ -89,6 +91,12 @@ def overdue_s() -> float:
     """How long the task that waits longest has been due; 0.0 where none is."""
     oldest = Task.objects.due(timezone.now()).aggregate(at=Min("due_at"))["at"]
     return seconds_since(oldest) if oldest else 0.0
+
+
+def ledger_findings() -> int | None:
+    """How many things the last audit found; None before the first."""
+    last = Audit.objects.first()
+    return len(last.findings) if last else None
 
 
 def seconds_since(moment: datetime) -> float:
