@@ -17,6 +17,7 @@ from .models import LIVE, Entry, Membership, State, Task, TaskReference, Team
 
 Row = TypeVar("Row", bound=Model)
 HAVE_MAX = 200  # cards a page may ask about at once
+NEWER_MAX = 250  # and new ones it is told of
 USUAL_SAMPLE = 50
 USUAL_CACHE_S = 30
 
@@ -52,12 +53,17 @@ def card_task(task_id: int) -> Task | None:
 
 def cards_since(member: Membership, have: dict[int, int], after: tuple[datetime, int] | None) -> list[Task]:
     """The cards of a page that are out of date, and those newer than its newest. `have` is {task id: version shown}."""
-    wanted = Q(pk__in=list(have)[:HAVE_MAX])
-    if after is not None:
-        created, task_id = after
-        wanted |= Q(created__gt=created) | Q(created=created, pk__gt=task_id)
-    rows = newest_first(with_card(visible_tasks(member).filter(wanted)))[: HAVE_MAX + 50]
-    return [task for task in rows if have.get(task.pk, 0) < task.version]
+    rows = newest_first(with_card(visible_tasks(member)))
+    found = {task.pk: task for task in [*_newer(rows, after), *rows.filter(pk__in=list(have)[:HAVE_MAX])]}
+    return [task for task in found.values() if have.get(task.pk, 0) < task.version]
+
+
+def _newer(rows: QuerySet[Task], after: tuple[datetime, int] | None) -> QuerySet[Task]:
+    """Apart from the known ones: however many came since, they must not push those out of the answer."""
+    if after is None:
+        return rows.none()
+    created, task_id = after
+    return rows.filter(Q(created__gt=created) | Q(created=created, pk__gt=task_id))[:NEWER_MAX]
 
 
 def history(member: Membership, cursor: str | None = None, limit: int = 40) -> Page[Task]:

@@ -110,6 +110,14 @@ def test_changed_and_newer_cards_come_in_one_answer_newest_first(client_for, eve
     assert ids(text(answer)) == [newer.pk, changed.pk]
 
 
+def test_many_newer_cards_do_not_push_out_what_the_page_shows(client_for, eve, north, monkeypatch):
+    monkeypatch.setattr(queries, "NEWER_MAX", 2)
+    shown = factories.make_task(north, state="done")
+    newer = [factories.make_task(north) for _ in range(4)]
+    page = text(catch_up(client_for(eve), f"{shown.pk}:0", queries.write_cursor(shown)))
+    assert ids(page) == [newer[3].pk, newer[2].pk, shown.pk]
+
+
 def test_cards_of_another_team_are_not_told(client_for, ana, north, south):
     foreign = factories.make_task(south)
     assert catch_up(client_for(ana), f"{foreign.pk}:0", "1970-01-01T00:00:00+00:00,0").status_code == 204
