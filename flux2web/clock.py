@@ -25,7 +25,7 @@ class Clock:
     """Ticks until stopped; remembers what it sent lately, so that a full queue is not filled again each second."""
 
     def __init__(self) -> None:
-        self._sent_at: dict[int, float] = {}
+        self._sent_at: dict[tuple[int, datetime], float] = {}  # by look: a task that is due anew is sent anew
         self._beat_at = 0.0
         self._auditor = threading.Thread()
 
@@ -34,7 +34,7 @@ class Clock:
             try:
                 close_old_connections()
                 self.tick()
-            except DatabaseError as error:
+            except Exception as error:  # whatever it was: without a clock nothing here ever ends
                 log.error("clock missed a tick", error=repr(error))
             stop.wait(settings.CLOCK_TICK_S)
 
@@ -43,8 +43,8 @@ class Clock:
         sent = 0
         self._forget()
         for task_id, state, due_at in due(timezone.now()):
-            if task_id not in self._sent_at:
-                self._sent_at[task_id] = time.monotonic()
+            if (task_id, due_at) not in self._sent_at:
+                self._sent_at[task_id, due_at] = time.monotonic()
                 actors.send_due(state, task_id, due_at)
                 sent += 1
         self._beat()
@@ -52,7 +52,7 @@ class Clock:
 
     def _forget(self) -> None:
         limit = time.monotonic() - settings.CLOCK_RESEND_S
-        self._sent_at = {task_id: at for task_id, at in self._sent_at.items() if at > limit}
+        self._sent_at = {look: at for look, at in self._sent_at.items() if at > limit}
 
     def _beat(self) -> None:
         if time.monotonic() - self._beat_at >= BEAT_S:

@@ -7,6 +7,7 @@ import time
 import uuid
 
 import pytest
+from django.db import InterfaceError
 from django.utils import timezone
 
 from flux2web import actors
@@ -129,6 +130,28 @@ def test_the_clock_does_not_send_again_at_once(member):
     press(member)
     clock = Clock()
     assert [clock.tick() for _ in range(3)] == [1, 0, 0]
+
+
+def test_a_task_that_is_due_anew_is_sent_anew(member):
+    task = task_of(press(member))
+    clock = Clock()
+    assert clock.tick() == 1
+    Task.objects.filter(pk=task.pk).update(due_at=timezone.now())  # somebody has looked meanwhile
+    assert [clock.tick() for _ in range(2)] == [1, 0]
+
+
+def test_the_clock_outlives_whatever_a_tick_raises(db, settings, monkeypatch):
+    settings.CLOCK_TICK_S, stop, faults = 0, threading.Event(), [RuntimeError("odd"), InterfaceError("closed")]
+    clock = Clock()
+
+    def tick():
+        if faults:
+            raise faults.pop()
+        stop.set()
+
+    monkeypatch.setattr(clock, "tick", tick)
+    clock.run(stop)
+    assert stop.is_set()
 
 
 def test_rows_that_stay_due_do_not_hide_the_others(member, monkeypatch):
