@@ -20,6 +20,7 @@ from . import bus, ledger, lifecycle
 from .accounts import set_account
 from .models import Budget, Entry, Invite, Membership, Price, ProviderAccount, Role, Task, Team, User, write
 from .models.base import new_token, token_hash
+from .models.teams import MANAGERS
 from .money import parse_credits
 from .orders import Refusal
 from .providers.base import Account, Provider
@@ -219,6 +220,8 @@ def change_member(member: Membership, by: Membership, role: Role | None) -> Refu
     """Give `member` a role, or (None) take them out of the team. At once: their open pages are told to look again."""
     with write():
         Team.objects.select_for_update().get(pk=member.team_id)  # two owners may not remove each other at once
+        if not Membership.objects.filter(pk=member.pk).exists():
+            return Refusal("role", "role", f"{member.user} is not in {member.team} any more.")
         member.refresh_from_db()
         refusal = _why_not(member, by, role)
         if refusal is None:
@@ -241,7 +244,16 @@ def _change(member: Membership, role: Role | None) -> None:
         Membership.objects.filter(pk=member.pk).delete()
     else:
         Membership.objects.filter(pk=member.pk).update(role=role)
+    if role not in MANAGERS:
+        _take_back_invitations(member)
     bus.publish_access_changed(member.team_id)
+
+
+def _take_back_invitations(member: Membership) -> None:
+    """The links of somebody who may not invite any more: else the way back in lies in their own mailbox. A site
+    admin's stay, who may make one at any time."""
+    links = Invite.objects.open().filter(team=member.team, invited_by=member.user, invited_by__is_site_admin=False)
+    links.update(revoked_at=timezone.now())
 
 
 # --- The console ---------------------------------------------------------------------------------------------------

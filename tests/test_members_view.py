@@ -8,6 +8,7 @@ from unittest.mock import patch
 import pytest
 from django.db import connection
 
+from flux2web.forms_people import change_member
 from flux2web.models import Membership, Role
 
 from . import factories
@@ -170,6 +171,21 @@ def test_open_pages_are_told_to_look_again(act, ben, cleo, north):
         act(ben, cleo, "viewer")
         act(ben, cleo)
     assert [call.args for call in told.call_args_list] == [(north.pk,), (north.pk,)]
+
+
+@pytest.mark.parametrize("role", [None, "member"])
+def test_the_links_of_an_admin_who_is_none_any_more_open_nothing(act, ana, ben, sam, north, role):
+    mine, theirs = (factories.make_invite(north, invited_by=user)[0] for user in (ben, ana))
+    from_console, _ = factories.make_invite(north, invited_by=sam)
+    act(ana, ben, role)
+    assert set(north.invites.open()) == {theirs, from_console}
+    assert mine not in north.invites.open()
+
+
+def test_two_who_remove_somebody_at_once_get_an_answer_each(membership, ana, ben, cleo, north):
+    first, second = membership(cleo, north), membership(cleo, north)
+    assert change_member(first, membership(ana, north), None) is None
+    assert "not in North any more" in change_member(second, membership(ben, north), None).message
 
 
 def test_their_pictures_stay(act, ben, cleo, north):
