@@ -54,7 +54,8 @@ log = structlog.get_logger(__name__)
 Outcome = Attempt.Outcome
 MAY_HAVE_ARRIVED = (Outcome.OPEN, Outcome.ACCEPTED, Outcome.AMBIGUOUS)
 ASK_AGAIN_S = 15  # a task that no account may take is looked at this often
-TURN_S = 2  # and one that waits for its turn
+TURN_S = 2  # and one that waits for its turn, where a ceiling keeps it
+TURN_MAX_S = 60  # the longest between two tries to get a turn: an admin may raise the rate meanwhile
 CALLBACKS_KEPT = 20  # per attempt; further rings still make us look
 CALLBACK_PATIENCE = 3  # an attempt that will be called back is polled this many times slower
 KEEP_ID_S = (0.5, 1, 2, 4, 8, 15, 30)  # waits between tries to write an acceptance down
@@ -352,7 +353,7 @@ def _begin(task: Task, candidate: Candidate) -> Sending | Next | None:
             faults.point("CP3")
             return sending
         transaction.set_rollback(True)  # a call that is not made is not counted
-    return _again(task, wait_s * random.uniform(1, 1.2))
+    return _again(task, min(wait_s, TURN_MAX_S) * random.uniform(1, 1.2))
 
 
 def _turn_wait_s(account: ProviderAccount, now: datetime) -> float | None:
@@ -486,14 +487,25 @@ def _not_accepted(sending: Sending, error: ProviderError) -> Next | None:
     if error.kind in (Kind.AUTH, Kind.BALANCE, Kind.RATE, Kind.MAINTENANCE):
         accounts.pause(account, error.kind, error.message, error.retry_after_s)
         return _requeue(sending, Outcome.REFUSED, error)
-    if error.code == base.OUR_STORAGE:  # not the provider's fault: try again in a while
-        return _requeue(sending, Outcome.NOT_SENT, error, wait_s=ASK_AGAIN_S)
+    if error.code == base.OUR_STORAGE:
+        return _reference_not_read(sending, error)
     if error.sent == "no" and error.kind == Kind.PROVIDER:  # never reached them
         accounts.pause(account, error.kind, error.message, error.retry_after_s)
         return _requeue(sending, Outcome.NOT_SENT, error)
     if error.kind == Kind.PROVIDER and _another_may_take(sending):
         return _requeue(sending, Outcome.REFUSED, error, refused_kind=Kind.PROVIDER)
     return _refused(sending, error)
+
+
+def _reference_not_read(sending: Sending, error: ProviderError) -> Next | None:
+    """Not the provider's fault: try again in a while. For a storage that is down as long as it takes; for a file that a
+    storage which answers does not have, no longer than a task may wait."""
+    task = sending.task
+    if storage.has_lost(use.reference.key for use in task.task_references.select_related("reference")):
+        task.waited_s += ASK_AGAIN_S
+    if task.waited_s > settings.QUEUED_LIMIT_S:
+        return _refused(sending, error)
+    return _requeue(sending, Outcome.NOT_SENT, error, wait_s=ASK_AGAIN_S)
 
 
 def _another_may_take(sending: Sending) -> bool:

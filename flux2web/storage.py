@@ -159,6 +159,15 @@ def open_file(key: str) -> IO[bytes]:
     return default_storage.open(key)
 
 
+def has_lost(keys: Iterable[str]) -> bool:
+    """Whether our storage answers and has no file of one of these names."""
+    try:
+        return not all(default_storage.exists(key) for key in keys)
+    except Exception as error:  # boto's errors again: it is down, and may have them all
+        log.error("storage is down, a reference was not read", error=repr(error))
+        return False
+
+
 def response(key: str, mime: str, *, download_name: str | None = None, private: bool = True) -> HttpResponse:
     """A stored file as an answer: from our disk, or by a short-lived signed address of the bucket.
 

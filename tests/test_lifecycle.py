@@ -6,7 +6,7 @@ import pytest
 from django.db import InterfaceError, OperationalError
 from django.test import override_settings
 
-from flux2web import lifecycle, storage
+from flux2web import accounts, lifecycle, storage
 from flux2web.cards import Card
 from flux2web.models import Attempt, Batch, Entry, Event, Price, ProviderKey, Reference, State, Task
 from flux2web.orders import Refusal
@@ -504,6 +504,35 @@ class TestLimits:
         task = look(task_of(press(member, provider="vtrix", references=(reference.pk,))))
         vtrix.refresh_from_db()
         assert (task.state, vtrix.paused_until, peer.creates) == (State.QUEUED, None, [])
+
+    def test_a_reference_that_is_lost_for_good_ends_the_waiting(self, member, north, peer):
+        reference = factories.make_reference(north)
+        factories.make_account("vtrix", base_url=peer.url, options={"references": "base64"})
+        storage.default_storage.delete(reference.key)
+        task = task_of(press(member, provider="vtrix", references=(reference.pk,)))
+        task = look(age(task, waited_s=880))
+        assert task.state == State.QUEUED
+        task = look(task)
+        assert (task.state, "could not be read" in task.fail_message) == (State.FAILED, True)
+        assert sums(north) == (1000, 0, 0)
+
+    def test_a_reference_behind_a_storage_that_is_down_is_waited_for(self, member, north, peer, monkeypatch):
+        reference = factories.make_reference(north)
+        factories.make_account("vtrix", base_url=peer.url, options={"references": "base64"})
+        down = lambda *_: (_ for _ in ()).throw(OSError("down"))  # noqa: E731
+        monkeypatch.setattr(storage.default_storage, "open", down)
+        monkeypatch.setattr(storage.default_storage, "exists", down)
+        task = task_of(press(member, provider="vtrix", references=(reference.pk,)))
+        assert look(age(task, waited_s=890)).waited_s == 890
+
+    def test_a_rate_that_was_raised_frees_those_who_wait(self, task, revid):
+        accounts.set_account("revid", rate=(1, 86_400))
+        revid.refresh_from_db()
+        revid.take_call(task.created)
+        waiting = look(task)
+        assert (waiting.due_at - lifecycle.timezone.now()).total_seconds() < 2 * lifecycle.TURN_MAX_S
+        accounts.set_account("revid", rate=(20, 10))
+        assert look(waiting).state == State.RUNNING
 
     def test_a_key_that_does_not_open_pauses_the_account_and_nothing_is_sent(self, task, revid, peer, settings):
         settings.SECRET_KEYS = ["another secret altogether"]
