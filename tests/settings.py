@@ -9,6 +9,7 @@ os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "x" * 40)
 from flux2web.settings import *  # noqa: E402, F403
 from flux2web.settings import DATABASES, STORAGES, VAR_DIR  # noqa: E402
 
+AUDIT_EVERY_S = 10**9  # never by itself: it would still be reading while the next test empties the tables
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}  # rate limits of one worker only
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # argon2 is slow on purpose
