@@ -43,7 +43,7 @@ RESOLVE_TIMEOUT_S = 5.0
 CALL_BODY_MAX_BYTES = 2**20
 JSON_DEPTH_MAX = 64
 
-FETCH_URL_MAX_CHARS = 2048
+FETCH_URL_MAX_CHARS = 4096  # signed addresses are long; what adapters let pass (wire.URL_MAX_CHARS) must be fetched
 FETCH_REDIRECTS_MAX = 3
 FETCH_HEADERS_MAX_BYTES = 64 * 2**10
 FETCH_GRACE_S = 10.0  # to connect, shake hands and send the head, before the minimum rate counts

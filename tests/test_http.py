@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from flux2web import http, imaging
+from flux2web.providers import wire
 
 CASES = [
     json.loads(line) for line in (Path(__file__).parent / "data" / "ssrf_cases.jsonl").read_text("utf-8").splitlines()
@@ -575,7 +576,7 @@ def test_special_address_is_forbidden(address):
         "https://user@pictures.example.com/",
         "https://pictures.example.com:8443/",
         "https://pictures.example.com:80/",
-        "https://pictures.example.com/" + "a" * 2048,
+        "https://pictures.example.com/" + "a" * 4096,
         "https://pictures.example.com/a b",
         "https://pictures.example.com\\@127.0.0.1/",
         "http://pictures.example.com/",
@@ -830,3 +831,7 @@ def test_redact(text, shown):
 def test_no_private_name_of_httpx_is_used():
     source = inspect.getsource(http)
     assert not re.search(r"\b(httpx|httpcore)(\.\w+)*\._|_pool\._", source)
+
+
+def test_what_adapters_let_pass_is_fetched():
+    assert http.FETCH_URL_MAX_CHARS >= wire.URL_MAX_CHARS
