@@ -59,7 +59,7 @@ def run() -> Audit:
     found = [f"{finding.invariant} {finding.team}: {finding.message}" for finding in ledger()]
     result = Audit.objects.create(took_s=round(time.monotonic() - began, 2), findings=found[:KEPT_FINDINGS])
     Audit.objects.filter(pk__lte=result.pk - KEPT_RESULTS).delete()
-    log.log(logging.ERROR if found else logging.INFO, "ledger audited", findings=len(found), took_s=result.took_s)
+    log.log(logging.ERROR if found else logging.DEBUG, "ledger audited", findings=len(found), took_s=result.took_s)
     return result
 
 

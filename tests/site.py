@@ -116,7 +116,7 @@ class Site:
 
     def set_up(self, team: str = "North") -> Person:
         person = Person(self)
-        person.post(self.setup_url, PERSON | {"password1": PERSON["password"], "team": team}, page=self.setup_url)
+        person.post(self.setup_url, PERSON | {"team": team}, page=self.setup_url)
         return person
 
     # --- The rows, read beside the running site

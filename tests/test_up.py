@@ -29,9 +29,11 @@ def test_from_the_printed_address_to_the_first_picture(site):
 
 
 def test_the_setup_link_works_once(site):
+    assert 'name="password"' in httpx.get(site.setup_url).text
     site.set_up()
     late = httpx.get(site.setup_url)
-    assert 'name="password1"' not in late.text
+    assert late.status_code == 410
+    assert 'name="password"' not in late.text
 
 
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
