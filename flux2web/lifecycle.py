@@ -594,10 +594,13 @@ def _bring_forward(attempt: Attempt) -> Next | None:
 
 
 def look_now(task: Task, user: User) -> Next | None:
-    """A member asks for a look. At most one in RING_MIN_S."""
+    """A member asks for a look. At most one in RING_MIN_S.
+
+    Saving keeps its own pace: pressed often enough, a picture that is merely late would be given up as lost.
+    """
     now = timezone.now()
     rested = Q(looked_at=None) | Q(looked_at__lte=now - timedelta(seconds=settings.RING_MIN_S))
-    waiting = Task.objects.filter(rested, pk=task.pk, state__in=(State.UNCERTAIN, State.RUNNING, State.SAVING))
+    waiting = Task.objects.filter(rested, pk=task.pk, state__in=(State.UNCERTAIN, State.RUNNING))
     with write():
         if not waiting.update(due_at=now):
             return None
@@ -639,9 +642,18 @@ def _check_uncertain(task: Task) -> Next | None:
     if upstream_id:
         return _accepted(attempt, base.Accepted(upstream_id), cause="callback with the attempt's secret")
     if task.looks >= settings.UNCERTAIN_LOOKS and task.waited_s >= settings.UNCERTAIN_LIMIT_S:
-        message = "The provider never confirmed that it took this. Nothing was charged."
-        return _fail(task, Kind.BAD_REPLY, message, cause="give-up rule", came_from=(State.UNCERTAIN,))
+        return _give_up(task)
     return _again(task, _uncertain_wait_s())
+
+
+def _give_up(task: Task) -> Next | None:
+    """Unless somebody rang while we looked: a ring that was answered with 200 must not end as a failure."""
+    message = "The provider never confirmed that it took this. Nothing was charged."
+    with write():
+        unrung = Task.objects.filter(pk=task.pk, state=State.UNCERTAIN, due_at=task.due_at)
+        if unrung.update(due_at=task.due_at):  # and from here on the row is ours
+            return _fail(task, Kind.BAD_REPLY, message, cause="give-up rule", came_from=(State.UNCERTAIN,))
+    return Next(State.UNCERTAIN, timezone.now())
 
 
 def _told_id(attempt: Attempt) -> str | None:

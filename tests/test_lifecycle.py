@@ -420,6 +420,18 @@ class TestRinging:
         assert look(age(other, waited_s=10**5, looks=50)).state == State.FAILED
         assert sums(north) == (1000, 10, 0)
 
+    def test_a_ring_while_we_give_up_is_heard(self, secret, task, peer, monkeypatch):
+        peer.answers.append(peer.accept_then_cut)
+        task, told = age(look(task), waited_s=10**5, looks=50), lifecycle._told_id
+
+        def ring_behind(attempt):
+            monkeypatch.setattr(lifecycle, "_told_id", told)
+            lifecycle.ring("revid", secret[-1], "POST", peer.callback_body("up-1"))
+
+        monkeypatch.setattr(lifecycle, "_told_id", ring_behind)
+        peer.jobs["up-1"] = "success"
+        assert walk(task).state == State.DONE
+
     def test_it_teaches_us_the_id_of_an_uncertain_task(self, secret, task, peer):
         peer.answers.append(peer.accept_then_cut)
         task = look(task)
@@ -662,6 +674,9 @@ class TestSaving:
         assert asked.state == State.RUNNING
         peer.fetch_status = 200
         assert walk(asked).state == State.DONE
+
+    def test_an_impatient_member_does_not_use_up_its_tries(self, saving, cleo):
+        assert lifecycle.look_now(saving, cleo) is None
 
     def test_of_several_addresses_each_gets_its_turn(self, saving):
         age(saving, result_urls=["https://127.0.0.1:1/refused.png", *saving.result_urls])
