@@ -309,6 +309,12 @@ class TestAnswersToACreate:
         revid.refresh_from_db()
         assert (revid.paused_until - task.created).total_seconds() < 310
 
+    def test_a_shorter_pause_does_not_cut_a_longer_one(self, revid):
+        until = accounts.pause(revid, lifecycle.Kind.AUTH, "wrong key")
+        assert accounts.pause(revid, lifecycle.Kind.RATE, "too fast", 1) == until
+        revid.refresh_from_db()
+        assert (revid.paused_until, revid.pause_kind) == (until, "auth")
+
     @pytest.mark.parametrize("code", [500, 501])
     def test_a_readable_failure_fails_and_releases(self, task, peer, north, code):
         peer.answers.append(peer.refuse(code, "out of order"))
