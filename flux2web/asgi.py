@@ -34,6 +34,7 @@ LIVE_PATH = re.compile(r"^/t/([-\w]+)/live/$")
 PAGE_THREADS, DOOR_THREADS, SANDBOX_THREADS = 8, 6, 8
 SPOOL_MEMORY_BYTES = 256 * 1024
 CHUNK_BYTES = 64 * 1024
+PROXY_HEADERS = (b"forwarded", b"via", b"x-real-ip")  # and all that begin with x-forwarded-
 STALLED_S = 120  # a client that takes no byte for so long is cut off
 Environ = dict[str, Any]
 WSGIApp = Callable[[Environ, Any], Iterable[bytes]]
@@ -109,7 +110,7 @@ def is_from_here(scope: Scope) -> bool:
     """Whether this very machine asks, not through a proxy: the sandbox fetches whatever address it is given, for a key
     that everybody knows."""
     client = scope.get("client") or ("", 0)
-    forwarded = any(name in (b"x-forwarded-for", b"forwarded") for name, _ in scope["headers"])
+    forwarded = any(name.startswith(b"x-forwarded-") or name in PROXY_HEADERS for name, _ in scope["headers"])
     return client[0] in ("127.0.0.1", "::1") and not forwarded
 
 

@@ -242,7 +242,7 @@ def sandbox_url(settings):
 
 def test_the_sandbox_is_there_for_this_machine_alone(sandbox_url):
     assert httpx.get(f"{sandbox_url}/sandbox/").status_code == 200
-    for name in ("X-Forwarded-For", "x-forwarded-for", "Forwarded"):
+    for name in ("X-Forwarded-For", "x-forwarded-for", "X-Forwarded-Proto", "X-Real-IP", "Via", "Forwarded"):
         for value in ("203.0.113.7", "127.0.0.1", "for=127.0.0.1", ""):
             assert httpx.get(f"{sandbox_url}/sandbox/", headers={name: value}).status_code == 404
 
