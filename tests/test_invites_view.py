@@ -14,7 +14,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from flux2web.models import Invite, Membership, Role, User
+from flux2web.models import Invite, Membership, Role, Team, User
 from flux2web.models.base import token_hash
 
 from . import factories
@@ -84,6 +84,12 @@ def test_with_an_address_it_is_mailed(client_for, ben, north):
     assert mail.outbox[0].to == ["finn@example.com"]
     assert made_link(answer) in mail.outbox[0].body
     assert "also mailed to finn@example.com" in answer.content.decode()
+
+
+def test_a_team_whose_name_has_a_line_break_invites_all_the_same(client_for, ben, north):
+    Team.objects.filter(pk=north.pk).update(name="North\nBcc: everyone@example.com")
+    client_for(ben).post(INVITE, {"role": "member", "email": "finn@example.com"})
+    assert mail.outbox[0].subject == "Join North Bcc: everyone@example.com on flux2web"
 
 
 def test_without_a_mail_server_it_is_only_shown(client_for, ben, north, settings):

@@ -182,9 +182,10 @@ def send_invite(row: Invite, link: str) -> bool | None:
     if not row.email or settings.EMAIL_BACKEND in NO_MAIL:
         return None
     text = render_to_string("invites/mail.txt", {"invite": row, "link": link})
+    subject = " ".join(f"Join {row.team} on flux2web".split())  # a name may hold a line break, a header must not
     server = get_connection(timeout=MAIL_TIMEOUT_S)
     try:
-        return bool(send_mail(f"Join {row.team} on flux2web", text, None, [row.email], connection=server))
+        return bool(send_mail(subject, text, None, [row.email], connection=server))
     except (OSError, SMTPException) as error:
         log.warning("invitation not mailed", invite=row.pk, error=repr(error))
         return False
