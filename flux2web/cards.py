@@ -45,7 +45,7 @@ FACES: dict[str, tuple[str, str, tuple[Action, ...]]] = {
     State.SUBMITTING: ("", "Sending", ()),
     State.UNCERTAIN: ("circle-question-mark", "No answer yet", (LOOK,)),
     State.RUNNING: ("", "Running", (LOOK_IF_SLOW,)),
-    State.SAVING: ("hard-drive-download", "Saving our copy", (LOOK_IF_SLOW,)),
+    State.SAVING: ("hard-drive-download", "Saving our copy", ()),
     State.DONE: ("", "Done", ()),
     State.FAILED: ("circle-alert", "Failed", (RETRY,)),
     State.CANCELLED: ("circle-slash", "Cancelled", (RUN_AGAIN,)),

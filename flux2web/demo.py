@@ -386,7 +386,9 @@ class _Teller:
         task = story.task
         if offer.account.provider == "vtrix":  # the one that tells its cost
             task.cost_usd = offer.credits * settings.CREDIT_USD * Decimal(self._rng.choice(("0.84", "0.96", "1")))
-        task.charged_credits = pricing.charge(task.price_credits, task.cost_usd, settings.CREDIT_USD)
+        task.charged_credits = pricing.charge(
+            task.price_credits, task.price_credits, task.cost_usd, settings.CREDIT_USD
+        )
         story.goes(self._rng.uniform(0.4, 2.5), State.DONE, "fetch")
 
     def _is_refused(self, story: Story, offer: Offer) -> None:

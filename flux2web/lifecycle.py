@@ -45,7 +45,7 @@ from .models import (
 from .models.base import new_token, token_hash
 from .models.tasks import before
 from .money import credits_text
-from .orders import Order, Refusal
+from .orders import Order, Quote, Refusal
 from .providers import base
 from .providers.base import Kind, ProviderError, Report
 from .routing import Candidate
@@ -97,7 +97,7 @@ def create(member: Membership, order: Order, *, key: str, price_seen: int | None
         return _risen(price_seen, quoted.total)
     try:
         with write():
-            batch = _write_batch(member, order, key, quoted.each)
+            batch = _write_batch(member, order, key, quoted)
             faults.point("CP1")
     except _RolledBack as stop:
         return stop.refusal
@@ -126,10 +126,10 @@ def _risen(seen: int, now: int) -> Refusal:
     )
 
 
-def _write_batch(member: Membership, order: Order, key: str, each: int) -> Batch:
+def _write_batch(member: Membership, order: Order, key: str, quoted: Quote) -> Batch:
     references = _own_references(member, order)
     batch = Batch.objects.create(team=member.team, user=member.user, key=key, fingerprint=order.fingerprint)
-    tasks = [_new_task(member, order, batch, each, number) for number in range(order.count)]
+    tasks = [_new_task(member, order, batch, quoted, number) for number in range(order.count)]
     Task.objects.bulk_create(tasks)
     for task in tasks:
         _attach(task, order, references)
@@ -150,7 +150,7 @@ def _own_references(member: Membership, order: Order) -> dict[int, Reference]:
     return rows
 
 
-def _new_task(member: Membership, order: Order, batch: Batch, each: int, number: int) -> Task:
+def _new_task(member: Membership, order: Order, batch: Batch, quoted: Quote, number: int) -> Task:
     return Task(
         team=member.team,
         batch=batch,
@@ -166,7 +166,8 @@ def _new_task(member: Membership, order: Order, batch: Batch, each: int, number:
         safety_tolerance=order.safety_tolerance,
         reference_count=len(order.references),
         provider=order.provider,
-        price_credits=each,
+        price_credits=quoted.each,
+        quoted_provider=quoted.provider,
     )
 
 
@@ -349,7 +350,7 @@ def _begin(task: Task, candidate: Candidate) -> Sending | Next | None:
     with write():
         wait_s = _turn_wait_s(account, now)
         if wait_s is None:
-            sending = _write_sending(task, account, now)
+            sending = _write_sending(task, candidate, now)
             faults.point("CP3")
             return sending
         transaction.set_rollback(True)  # a call that is not made is not counted
@@ -365,7 +366,8 @@ def _turn_wait_s(account: ProviderAccount, now: datetime) -> float | None:
     return TURN_S if account.concurrent and in_flight.count() >= account.concurrent else None
 
 
-def _write_sending(task: Task, account: ProviderAccount, now: datetime) -> Sending | None:
+def _write_sending(task: Task, candidate: Candidate, now: datetime) -> Sending | None:
+    account = candidate.account
     lease_until, secret = now + timedelta(seconds=_lease_s(task, account)), new_token()
     if not _move(task, State.SUBMITTING, cause=f"chose {account}", due_at=lease_until, account=account):
         return None
@@ -374,11 +376,20 @@ def _write_sending(task: Task, account: ProviderAccount, now: datetime) -> Sendi
         number=task.attempts.count() + 1,
         account=account,
         key_version=account.key_version,
+        price_credits=_price_there(task, candidate),
         secret_hash=token_hash(secret),
         lease_until=lease_until,
         with_callback=_may_ring(account),
     )
     return Sending(task, attempt, account, secret)
+
+
+def _price_there(task: Task, candidate: Candidate) -> int:
+    """What is settled if this account delivers: its own price, never above the hold. Where it is the account that was
+    quoted, that is the hold: a price edited since changes no task that is under way."""
+    if candidate.account.provider == task.quoted_provider:
+        return task.price_credits
+    return min(candidate.price.credits, task.price_credits)
 
 
 def _lease_s(task: Task, account: ProviderAccount) -> float:
@@ -793,7 +804,8 @@ def save(task_id: int) -> Next | None:
 
 
 def _saved(task: Task, stored: storage.Stored) -> Next | None:
-    charged = pricing.charge(task.price_credits, task.cost_usd, settings.CREDIT_USD)
+    price = task.attempts.get(outcome=Outcome.ACCEPTED).price_credits or task.price_credits
+    charged = pricing.charge(task.price_credits, price, task.cost_usd, settings.CREDIT_USD)
     with write():
         if not _finish(task, State.DONE, cause="fetch", charged=charged):
             return None

@@ -51,10 +51,10 @@ def _of(row: Price, references: int) -> PictureQuote:
     return PictureQuote(credits, row.usd, not (row.published or row.confirmed_at))
 
 
-def charge(hold: int, cost_usd: Decimal | None, credit_usd: Decimal) -> int:
-    """What is settled: the hold, or what the provider reported it cost where it does, never above the hold."""
+def charge(hold: int, price: int, cost_usd: Decimal | None, credit_usd: Decimal) -> int:
+    """What is settled: the delivering account's price, or what it reported as its cost; never above the hold."""
     if cost_usd is None:
-        return hold
+        return min(hold, price)
     return max(1, min(hold, usd_to_credits(cost_usd, credit_usd)))
 
 

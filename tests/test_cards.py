@@ -23,7 +23,7 @@ WORDS = {
     State.QUEUED: ("Waiting", "Starts by itself", "Held 24", ["cancel"]),
     State.SUBMITTING: ("Sending", "to Revid", "Held 24", []),
     State.RUNNING: ("Running", "Revid usually takes 24 s", "Held 24", ["check"]),
-    State.SAVING: ("Saving our copy", "Made by Revid", "Held 24", ["check"]),
+    State.SAVING: ("Saving our copy", "Made by Revid", "Held 24", []),
     State.UNCERTAIN: ("No answer yet", "we keep looking", "Held 24", ["check"]),
     State.DONE: ("Done", "", "Charged 24", []),
     State.FAILED: ("Revid failed", "could not make this picture", "Not charged", ["retry"]),

@@ -8,7 +8,7 @@ from django.test import override_settings
 
 from flux2web import accounts, lifecycle, storage
 from flux2web.cards import Card
-from flux2web.models import Attempt, Batch, Entry, Event, Price, ProviderKey, Reference, State, Task
+from flux2web.models import Attempt, Batch, Entry, Event, Price, ProviderAccount, ProviderKey, Reference, State, Task
 from flux2web.orders import Refusal
 
 from . import factories
@@ -290,6 +290,18 @@ class TestAnswersToACreate:
             peer.answers.append(peer.refuse(402))
             task = look(look(task))
             assert task.account.provider == "flux2api"
+
+    def test_who_delivers_for_less_is_paid_less(self, member, peer, north):
+        with serving() as dear:
+            quoted = factories.make_account("flux2api", base_url=dear.url)
+            ProviderAccount.objects.filter(provider="revid").update(enabled=False)
+            task = task_of(press(member))
+            assert (task.price_credits, task.quoted_provider) == (30, "flux2api")
+            ProviderAccount.objects.filter(provider="revid").update(enabled=True)
+            ProviderAccount.objects.filter(pk=quoted.pk).update(enabled=False)
+            peer.default_state = "success"
+            assert walk(task).charged_credits == 10
+        assert sums(north) == (1000, 0, 10)
 
     def test_auto_never_goes_to_a_dearer_provider(self, task, peer):
         factories.make_account("flux2api", base_url=peer.url)

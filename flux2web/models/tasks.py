@@ -114,6 +114,7 @@ class Task(models.Model):
     reference_count = models.SmallIntegerField(default=0)
     provider = models.CharField(max_length=20, blank=True)  # the one asked for; empty: whoever is able and cheapest
     price_credits = models.BigIntegerField()  # the hold; a price edited later changes nothing here
+    quoted_provider = models.CharField(max_length=20, blank=True)  # whose price that is
 
     # Where it stands.
     state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
@@ -200,6 +201,9 @@ class Attempt(models.Model):
     number = models.PositiveSmallIntegerField()
     account = models.ForeignKey(ProviderAccount, on_delete=models.PROTECT, related_name="attempts")
     key_version = models.PositiveIntegerField()
+    price_credits = models.BigIntegerField(
+        null=True
+    )  # what is settled if this account delivers, unless it reports a cost
     secret_hash = models.CharField(max_length=64, unique=True)
     lease_until = models.DateTimeField()
     with_callback = models.BooleanField(default=False)
