@@ -158,9 +158,14 @@ def test_two_hundred_pages_start_no_thread_beyond_the_pools(url, ana_cookies):
             assert {future.result().status_code for future in asked} == {200}
 
     many()
-    before = {thread.name for thread in threading.enumerate()}
+    before = len(threading.enumerate())
     many()
-    assert {thread.name for thread in threading.enumerate()} <= before
+    assert (
+        len(threading.enumerate()) <= before + FEW
+    )  # a clock or a worker of the site may come; 100 pages would not hide
+
+
+FEW = 5
 
 
 # --- Whatever is asked -------------------------------------------------------------------------------------------------
