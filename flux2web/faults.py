@@ -22,6 +22,7 @@ POINTS = {
     "CP11": "a callback is stored, not committed",
     "CP12": "after it, before the look it asks for",
     "CP13": "the clock has read due rows, not yet sent them",
+    "CP14": "before a refund is committed",
     "CP15": "before a grant is committed",
     "CP16": "an upload's file is stored, its row is not",
 }

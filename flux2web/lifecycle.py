@@ -922,7 +922,9 @@ def _refund(task: Task, amount: int, *, actor: User, reason: str, key: str) -> E
         return _not_refundable(task)
     _note(task, "refund", _by(actor), reason)
     bus.publish_task(task.team_id, task.pk)
-    return ledger.refund(task, amount, actor=actor, reason=reason, key=key)
+    entry = ledger.refund(task, amount, actor=actor, reason=reason, key=key)
+    faults.point("CP14")
+    return entry
 
 
 def _not_refundable(task: Task) -> Refusal:

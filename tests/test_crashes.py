@@ -90,6 +90,31 @@ def test_a_press_that_was_cut_off_happens_once(point, site):
     assert_whole(site)
 
 
+@pytest.mark.parametrize(
+    ("point", "given", "granted", "spent"),
+    [
+        ("CP14", {"kind": "refund", "amount": "4", "task": "1"}, 1000, 6),
+        ("CP15", {"kind": "grant", "amount": "200"}, 1200, 10),
+    ],
+)
+def test_an_administrators_entry_that_was_cut_off_counts_once(point, given, granted, spent, site):
+    ana, page = site.set_up(), "/console/teams/north/"
+    ana.press("A harbour at dawn")
+    site.wait_at_rest()
+    site.stop()
+    site.start(CRASH_AT=point)
+    form = given | {"reason": "a reason", "key": "one-form"}
+    with suppress(httpx.HTTPError):
+        ana.post(f"{page}grant/", form, page=page)
+    assert site.wait_dead() == -signal.SIGKILL
+    site.start()
+    assert money(site) == (1000, 0, 10)
+    for _ in range(2):
+        assert ana.post(f"{page}grant/", form, page=page).status_code == 200
+    assert money(site) == (granted, 0, spent)
+    assert_whole(site)
+
+
 def test_an_upload_that_was_cut_off_can_be_sent_again(site):
     ana = site.set_up()
     site.stop()
