@@ -13,7 +13,7 @@ from django.db.models import Model, Prefetch, Q, QuerySet
 from django.utils.dateparse import parse_datetime
 
 from .access import tasks as visible_tasks
-from .models import LIVE, Entry, Membership, State, Task, TaskReference, Team
+from .models import Entry, Membership, State, Task, TaskReference, Team
 
 Row = TypeVar("Row", bound=Model)
 HAVE_MAX = 200  # cards a page may ask about at once
@@ -119,7 +119,3 @@ def _recent_seconds(provider: str, family: str) -> list[float]:
 
 def _median(seconds: Sequence[float]) -> float | None:
     return statistics.median(seconds) if len(seconds) >= 3 else None
-
-
-def live_count(member: Membership) -> int:
-    return visible_tasks(member).filter(state__in=LIVE).count()

@@ -296,7 +296,6 @@ STORAGES = {
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
     },
 }
-FILE_UPLOAD_TEMP_DIR = None
 UPLOAD_MAX_BYTES = 10 * 2**20  # one reference: the smallest of five limits (docs.revidapi.com, docs.apikley.ru)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 2**20
 BODY_MAX_BYTES = 8 * UPLOAD_MAX_BYTES + DATA_UPLOAD_MAX_MEMORY_SIZE  # a form with eight files
