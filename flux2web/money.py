@@ -1,5 +1,6 @@
 """Credits are int, USD is Decimal: parse, format, round up. Pure."""
 
+import re
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 
 CREDITS_MAX = 10**12  # the largest amount one entry may carry
@@ -7,7 +8,7 @@ CREDITS_MAX = 10**12  # the largest amount one entry may carry
 
 def parse_credits(text: str) -> int:
     """A whole, positive number of credits as people write it ("1,200", "1 200"). Raises ValueError with a clear message."""
-    plain = text.strip().replace(" ", "").replace("\u202f", "").replace("\xa0", "")
+    plain = re.sub("[ \u202f\xa0]", ",", text.strip())  # thousands, as "1,5" and "1 5" are not
     if "," in plain:
         head, *groups = plain.split(",")
         if not head or any(len(group) != 3 for group in groups):
@@ -43,3 +44,8 @@ def parse_usd(value: object) -> Decimal | None:
 def usd_to_credits(usd: Decimal, credit_usd: Decimal) -> int:
     """Rounded up: a part of a credit is a credit."""
     return int((usd / credit_usd).to_integral_value(ROUND_CEILING))
+
+
+def usd_text(amount: Decimal) -> str:
+    """ "$12.30", "−$0.05"."""
+    return f"{'−' if amount < 0 else ''}${abs(amount):,.2f}"
