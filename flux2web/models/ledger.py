@@ -1,4 +1,7 @@
-"""A team's credits: the sums, and the entries they are the sums of. Written by flux2web/ledger.py alone."""
+"""A team's credits: the sums, the entries they are the sums of, and the periods in which limits hold.
+
+Written by flux2web/ledger alone.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,37 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from .periods import Period
 from .tasks import Task
 from .teams import Team
 
 
 class Budget(models.Model):
-    """The sums over a team's entries. `available` is what may still be held."""
+    """The sums over a team's entries, and the rules by which they grow. `available` is what may still be held."""
 
     team = models.OneToOneField(Team, on_delete=models.PROTECT, related_name="budget", primary_key=True)
     granted = models.BigIntegerField(default=0)
     held = models.BigIntegerField(default=0)
     spent = models.BigIntegerField(default=0)
 
+    # The period that limits hold for now; null until somebody needs one. When it begins: day of the month, local midnight.
+    period = models.ForeignKey(Period, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    start_day = models.PositiveSmallIntegerField(default=1)
+    time_zone = models.CharField(max_length=64, default="UTC")
+    allowance = models.BigIntegerField(default=0)  # granted when a period begins
+    rolls_over = models.BooleanField(default=True)  # whether what is unused of it outlives the period
+    member_cap = models.BigIntegerField(null=True, blank=True)  # a period's, for members without their own; null: none
+
     class Meta:
         constraints = [
+            models.CheckConstraint(
+                condition=Q(start_day__gte=1, start_day__lte=28), name="budget_start_day_in_any_month"
+            ),
+            models.CheckConstraint(
+                condition=Q(allowance__gte=0, allowance__lte=10**12)
+                & (Q(member_cap=None) | Q(member_cap__gte=0, member_cap__lte=10**12)),
+                name="budget_rules_in_range",
+            ),
             models.CheckConstraint(
                 condition=Q(granted__gte=0, held__gte=0, spent__gte=0), name="budget_never_below_zero"
             ),
@@ -50,7 +70,10 @@ class Entry(models.Model):
     team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="entries")
     task = models.ForeignKey(Task, null=True, blank=True, on_delete=models.PROTECT, related_name="entries")
     kind = models.CharField(max_length=8, choices=Kind)
-    amount = models.BigIntegerField()
+    amount = models.BigIntegerField()  # of an adjustment with its sign, else positive
+    period = models.ForeignKey(  # of a grant that ends with it, and of the taking back when it did
+        Period, null=True, blank=True, on_delete=models.PROTECT, related_name="entries"
+    )
     available_after = models.BigIntegerField()
     actor = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
@@ -62,7 +85,14 @@ class Entry(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(amount__gte=1, amount__lte=10**12), name="entry_amount_in_range"),
+            models.CheckConstraint(
+                condition=Q(amount__gte=1, amount__lte=10**12)
+                | Q(kind="adjust", amount__lte=-1, amount__gte=-(10**12)),
+                name="entry_amount_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(period=None) | Q(kind__in=["grant", "revoke"]), name="entry_of_a_period_is_a_grant"
+            ),
             models.CheckConstraint(
                 condition=Q(kind__in=["grant", "revoke", "adjust"], task=None)
                 | Q(kind__in=["hold", "settle", "release", "refund"], task__isnull=False),
@@ -75,7 +105,44 @@ class Entry(models.Model):
                 fields=["task"], condition=Q(kind__in=["settle", "release"]), name="entry_one_outcome_per_task"
             ),
         ]
-        indexes = [models.Index(fields=["team", "-created", "-id"], name="entry_by_team")]
+        indexes = [
+            models.Index(fields=["team", "-created", "-id"], name="entry_by_team"),
+            models.Index(fields=["team", "kind", "-created", "-id"], name="entry_by_kind"),
+            models.Index(fields=["actor", "team", "-created", "-id"], name="entry_by_actor"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.amount}"
+
+
+class Tally(models.Model):
+    """A day's pictures of one member, in one way, summed as they end: no page adds up tasks."""
+
+    team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="tallies")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    day = models.DateField()  # on which they ended, UTC
+    provider = models.CharField(max_length=20, blank=True)  # empty where none ever took it
+    family = models.CharField(max_length=8)
+    mode = models.CharField(max_length=16)
+    resolution = models.CharField(max_length=4)
+    done = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)  # and cancelled apart: that is nobody's failure
+    cancelled = models.PositiveIntegerField(default=0)
+    references = models.PositiveIntegerField(default=0)  # of the done ones, added up
+    credits = models.BigIntegerField(default=0)  # charged
+    refunded = models.BigIntegerField(default=0)  # of what was charged on this day, whenever it was given back
+    cost_usd = models.DecimalField(max_digits=14, decimal_places=6, default=0)  # what providers reported, or list
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["team", "user", "day", "provider", "family", "mode", "resolution"], name="tally_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(credits__gte=0, refunded__gte=0, refunded__lte=F("credits")), name="tally_within_charges"
+            ),
+        ]
+        indexes = [models.Index(fields=["day", "team"], name="tally_by_day")]
+
+    def __str__(self) -> str:
+        return f"{self.day}: {self.done} done for {self.credits}"

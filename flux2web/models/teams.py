@@ -70,6 +70,7 @@ class Team(models.Model):
     slug = models.SlugField(max_length=60, unique=True)
     created = models.DateTimeField(default=timezone.now, editable=False)
     closed_at = models.DateTimeField(null=True, blank=True)
+    private_by_default = models.BooleanField(default=False)  # what a new picture is, unless its author says otherwise
     users: models.ManyToManyField = models.ManyToManyField(User, through="Membership", related_name="teams")
 
     def __str__(self) -> str:
@@ -82,8 +83,21 @@ class Membership(models.Model):
     role = models.CharField(max_length=10, choices=Role)
     joined = models.DateTimeField(default=timezone.now, editable=False)
 
+    # Credits a period. No cap of one's own: the team's for everyone holds. 0 is none at all.
+    cap = models.BigIntegerField(null=True, blank=True)
+    uncapped = models.BooleanField(default=False)  # explicitly: the team's cap for everyone does not hold either
+    own_limit = models.BigIntegerField(null=True, blank=True)  # set by the member, for the member
+
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["team", "user"], name="membership_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["team", "user"], name="membership_once"),
+            models.CheckConstraint(condition=Q(cap=None) | Q(uncapped=False), name="membership_capped_or_not"),
+            models.CheckConstraint(
+                condition=(Q(cap=None) | Q(cap__gte=0, cap__lte=10**12))
+                & (Q(own_limit=None) | Q(own_limit__gte=0, own_limit__lte=10**12)),
+                name="membership_limits_in_range",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.user} in {self.team} as {self.role}"
