@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
-from django.db.models import F, Max, Q
+from django.db.models import Exists, F, Max, OuterRef, Q
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
@@ -112,8 +112,21 @@ class ProviderKey(models.Model):
         return f"…{self.secret[-4:]}" if len(self.secret) >= 12 else "set"
 
 
+class PriceQuerySet(models.QuerySet["Price"]):
+    def in_force(self, at: datetime) -> PriceQuerySet:
+        """Of each picture's prices the one that holds at this moment."""
+        newer = Price.objects.filter(
+            provider=OuterRef("provider"),
+            family=OuterRef("family"),
+            resolution=OuterRef("resolution"),
+            valid_from__gt=OuterRef("valid_from"),
+            valid_from__lte=at,
+        )
+        return self.filter(~Exists(newer), valid_from__lte=at)
+
+
 class Price(models.Model):
-    """What a provider's picture costs a team. No row, no send."""
+    """What a provider's picture costs a team, from some moment on. No row, no send. Never edited, but for confirming."""
 
     provider = models.CharField(max_length=20)
     family = models.CharField(max_length=8)
@@ -123,13 +136,42 @@ class Price(models.Model):
     usd = models.DecimalField(max_digits=10, decimal_places=4, null=True, blank=True)  # approximate, never derived
     published = models.BooleanField()  # by the provider; else assumed, and shown as such until an admin confirms
     confirmed_at = models.DateTimeField(null=True, blank=True)
+    valid_from = models.DateTimeField(default=timezone.now)
+
+    objects = PriceQuerySet.as_manager()
 
     class Meta:
-        ordering = ["provider", "-family", "resolution"]
+        ordering = ["provider", "-family", "resolution", "valid_from"]
         constraints = [
-            models.UniqueConstraint(fields=["provider", "family", "resolution"], name="price_once"),
+            models.UniqueConstraint(fields=["provider", "family", "resolution", "valid_from"], name="price_once"),
             models.CheckConstraint(condition=Q(credits__gte=1), name="price_of_nothing_refused"),
         ]
 
     def __str__(self) -> str:
         return f"{self.provider} {self.family} {self.resolution}: {self.credits}"
+
+
+class Statement(models.Model):
+    """One day of one account: what the provider accepted, what became of it, what it cost there and here."""
+
+    account = models.ForeignKey(ProviderAccount, on_delete=models.CASCADE, related_name="statements")
+    day = models.DateField()  # UTC
+    at = models.DateTimeField(default=timezone.now)  # when it was drawn up
+    accepted = models.PositiveIntegerField()  # tasks that the provider took on that day
+    done = models.PositiveIntegerField()  # of them
+    failed = models.PositiveIntegerField()
+    open = models.PositiveIntegerField()
+    credits = models.BigIntegerField()  # charged for them
+    cost_usd = models.DecimalField(max_digits=14, decimal_places=6)  # as reported by the provider, else as it lists
+    balance = models.DecimalField(max_digits=14, decimal_places=4, null=True, blank=True)  # in the provider's own unit
+    drift = models.DecimalField(  # what the balance fell by, beyond what the accepted tasks explain; null: nobody knows
+        max_digits=14, decimal_places=4, null=True, blank=True
+    )
+    findings = models.JSONField(default=list)
+
+    class Meta:
+        ordering = ["-day", "account"]
+        constraints = [models.UniqueConstraint(fields=["account", "day"], name="statement_once")]
+
+    def __str__(self) -> str:
+        return f"{self.account} on {self.day}"
