@@ -1,37 +1,67 @@
 """Rows, constraints, and the QuerySet words that name them. Nothing here knows HTTP."""
 
 from .base import write
-from .history import Audit, Callback, Event, Heartbeat
+from .history import Act, Audit, Callback, Event, Heartbeat
 from .images import Hosting, Reference, Result, TaskReference
-from .ledger import Budget, Entry
-from .providers import Price, ProviderAccount, ProviderKey
+from .ledger import Budget, Entry, Tally
+from .people import CreditRequest, Export, Notice
+from .periods import Period, Usage
+from .providers import Price, ProviderAccount, ProviderKey, Statement
+from .shelf import (
+    Collection,
+    CollectionItem,
+    CollectionRole,
+    Comment,
+    Favourite,
+    SavedSearch,
+    ShareLink,
+    Tag,
+    TaskTag,
+)
 from .tasks import FINAL, LIVE, Attempt, Batch, State, Task
 from .teams import Invite, Membership, Role, Team, User
 
 __all__ = [
     "FINAL",
     "LIVE",
+    "Act",
     "Attempt",
     "Audit",
     "Batch",
     "Budget",
     "Callback",
+    "Collection",
+    "CollectionItem",
+    "CollectionRole",
+    "Comment",
+    "CreditRequest",
     "Entry",
     "Event",
+    "Export",
+    "Favourite",
     "Heartbeat",
     "Hosting",
     "Invite",
     "Membership",
+    "Notice",
+    "Period",
     "Price",
     "ProviderAccount",
     "ProviderKey",
     "Reference",
     "Result",
     "Role",
+    "SavedSearch",
+    "ShareLink",
     "State",
+    "Statement",
+    "Tag",
+    "Tally",
     "Task",
     "TaskReference",
+    "TaskTag",
     "Team",
+    "Usage",
     "User",
     "write",
 ]

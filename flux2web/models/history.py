@@ -1,11 +1,13 @@
-"""What happened: a task's events, the callbacks that rang, the clock's pulse, and what the audits found."""
+"""What happened: a task's events, the callbacks that rang, what admins did, the clock's pulse, what the audits found."""
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
 from .tasks import Attempt, Task
+from .teams import Team, User
 
 
 class Event(models.Model):
@@ -63,3 +65,47 @@ class Audit(models.Model):
 
     def __str__(self) -> str:
         return f"audit at {self.at}: {len(self.findings)} findings"
+
+
+class ActManager(models.Manager["Act"]):
+    def record(
+        self,
+        actor: User | None,
+        verb: str,
+        *,
+        team: Team | None = None,
+        about: str = "",
+        note: str = "",
+        label: str = "",
+    ) -> Act:
+        """Write down what an admin does, in the transaction that does it. `label` says who it was where it is no user."""
+        return self.create(
+            actor=actor,
+            actor_label=str(actor or label or "flux2web")[:80],
+            verb=verb,
+            team=team,
+            about=about[:120],
+            note=note[:300],
+        )
+
+
+class Act(models.Model):
+    """One administrative act: who did what, to whom, and what it was before."""
+
+    at = models.DateTimeField(default=timezone.now, editable=False)
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    actor_label = models.CharField(max_length=80)  # stays when the person goes
+    team = models.ForeignKey(Team, null=True, blank=True, on_delete=models.PROTECT, related_name="acts")
+    verb = models.CharField(max_length=40)  # in words: "granted", "set the cap of", "changed the price of"
+    about = models.CharField(max_length=120, blank=True)  # whom or what
+    note = models.CharField(max_length=300, blank=True)  # the change, and the reason where one was given
+
+    objects = ActManager()
+
+    class Meta:
+        indexes = [models.Index(fields=["team", "-id"], name="act_by_team")]
+
+    def __str__(self) -> str:
+        return f"{self.actor_label} {self.verb} {self.about}".strip()

@@ -80,6 +80,7 @@ class Result(models.Model):
     width_px = models.PositiveIntegerField()
     height_px = models.PositiveIntegerField()
     created = models.DateTimeField(default=timezone.now, editable=False)
+    purged_at = models.DateTimeField(null=True, blank=True)  # its files were thrown away, 30 days after the picture was
 
     class Meta:
         constraints = [

@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from .periods import Period
 from .providers import ProviderAccount
 from .teams import Team
 
@@ -115,6 +116,9 @@ class Task(models.Model):
     provider = models.CharField(max_length=20, blank=True)  # the one asked for; empty: whoever is able and cheapest
     price_credits = models.BigIntegerField()  # the hold; a price edited later changes nothing here
     quoted_provider = models.CharField(max_length=20, blank=True)  # whose price that is
+    period = models.ForeignKey(  # in which the hold was made; none where it was made before there were periods
+        Period, null=True, blank=True, on_delete=models.PROTECT, related_name="tasks"
+    )
 
     # Where it stands.
     state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
@@ -147,6 +151,15 @@ class Task(models.Model):
     fail_code = models.CharField(max_length=64, blank=True)
     fail_message = models.CharField(max_length=300, blank=True)
 
+    # What people do with it afterwards. None of this moves credits.
+    private = models.BooleanField(default=False, db_default=False)  # seen by its author only
+    deleted_at = models.DateTimeField(null=True, blank=True)  # in the trash since; its files go after 30 days
+    deleted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    alt = models.CharField(max_length=300, blank=True, db_default="")  # in words for who cannot see it; else its prompt
+    favourites = models.PositiveIntegerField(default=0, db_default=0)  # hearts
+
     objects = TaskQuerySet.as_manager()
 
     class Meta:
@@ -171,8 +184,18 @@ class Task(models.Model):
         ]
         indexes = [
             models.Index(fields=["team", "-created", "-id"], name="task_history"),
+            models.Index(fields=["team", "user", "-created", "-id"], name="task_by_user"),
+            models.Index(fields=["team", "state", "-created", "-id"], name="task_by_state"),
+            models.Index(fields=["team", "-charged_credits", "-created", "-id"], name="task_by_cost"),
+            models.Index(
+                fields=["team", "-favourites", "-created", "-id"], condition=Q(favourites__gt=0), name="task_by_hearts"
+            ),
+            models.Index(fields=["deleted_at"], condition=Q(deleted_at__isnull=False), name="task_trash"),
             models.Index(fields=["due_at", "id"], condition=Q(due_at__isnull=False), name="task_due"),
             models.Index(fields=["account", "state"], condition=Q(due_at__isnull=False), name="task_in_flight"),
+            models.Index(
+                fields=["account", "accepted_at"], condition=Q(accepted_at__isnull=False), name="task_by_acceptance"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -204,6 +227,7 @@ class Attempt(models.Model):
     price_credits = models.BigIntegerField(
         null=True
     )  # what is settled if this account delivers, unless it reports a cost
+    list_usd = models.DecimalField(max_digits=10, decimal_places=4, null=True, blank=True)  # what it lists for this
     secret_hash = models.CharField(max_length=64, unique=True)
     lease_until = models.DateTimeField()
     with_callback = models.BooleanField(default=False)
@@ -224,6 +248,9 @@ class Attempt(models.Model):
                 condition=Q(outcome__in=["open", "accepted", "ambiguous"]),
                 name="attempt_at_most_one_may_have_arrived",
             ),
+        ]
+        indexes = [
+            models.Index(fields=["account", "created"], condition=Q(outcome="ambiguous"), name="attempt_ambiguous"),
         ]
 
     def __str__(self) -> str:
