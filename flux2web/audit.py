@@ -23,7 +23,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from . import imaging
-from .models import Audit, Budget, Entry, Heartbeat, Reference, Result, Task, Team
+from .models import Audit, Budget, Entry, Heartbeat, Period, Reference, Result, Tally, Task, Team, Usage
 from .money import CREDITS_MAX, credits_text, format_credits
 
 FINDINGS_MAX = 100  # of one invariant; beyond that the number says enough
@@ -295,10 +295,11 @@ def _say_key(what: str, key: str, many: int, amount: int) -> str:
 
 
 def amounts_are_whole() -> list[Finding]:
-    """I12: an entry is of 1 to 10^12 whole credits. SQLite would keep a fraction in an integer column."""
+    """I12: an entry is of 1 to 10^12 whole credits, an adjustment up or down. SQLite would keep a fraction in the column."""
     sql = f"""
         SELECT team_id, task_id, id, kind, amount FROM flux2web_entry
-        WHERE amount < 1 OR amount > {CREDITS_MAX} OR amount <> CAST(amount AS BIGINT)
+        WHERE (amount < 1 AND (kind <> 'adjust' OR amount = 0 OR amount < -{CREDITS_MAX}))
+            OR amount > {CREDITS_MAX} OR amount <> CAST(amount AS BIGINT)
         UNION ALL
         SELECT team_id, CAST(NULL AS BIGINT), 0, 'budget', held FROM flux2web_budget
         WHERE granted <> CAST(granted AS BIGINT) OR held <> CAST(held AS BIGINT) OR spent <> CAST(spent AS BIGINT)"""  # noqa: S608 - our own number
@@ -307,7 +308,9 @@ def amounts_are_whole() -> list[Finding]:
 
 def money_has_no_floats() -> list[Finding]:
     """I12 again: no column that carries credits has become a float."""
-    return [finding for model in (Budget, Entry) for finding in _float_columns(model._meta.db_table)]
+    return [
+        finding for model in (Budget, Entry, Period, Usage, Tally) for finding in _float_columns(model._meta.db_table)
+    ]
 
 
 def _float_columns(table: str) -> list[Finding]:
@@ -317,6 +320,129 @@ def _float_columns(table: str) -> list[Finding]:
     kinds = {column.name: look.get_field_type(column.type_code, column) for column in columns}
     floats = [name for name, kind in kinds.items() if kind == "FloatField"]
     return [Finding("I12", f"{table}.{name} is a float: credits are whole") for name in floats]
+
+
+# --- Periods and sums --------------------------------------------------------------------------------------------------
+
+
+def usage_matches_holds() -> list[Finding]:
+    """I38: what a member has held, spent and had back in a period is what the entries of the tasks held then say."""
+    sql = """
+        SELECT period.team_id, CAST(NULL AS BIGINT), told.user_id,
+            COALESCE(kept.held, 0), told.held, COALESCE(kept.spent, 0), told.spent,
+            COALESCE(kept.refunded, 0), told.refunded
+        FROM (
+            SELECT task.period_id, task.user_id,
+                SUM(CASE WHEN task.state IN ('done', 'failed', 'cancelled') THEN 0 ELSE task.price_credits END) AS held,
+                SUM(COALESCE(paid.spent, 0)) AS spent, SUM(COALESCE(paid.refunded, 0)) AS refunded
+            FROM flux2web_task task
+            LEFT JOIN (
+                SELECT task_id, SUM(CASE kind WHEN 'settle' THEN amount ELSE 0 END) AS spent,
+                    SUM(CASE kind WHEN 'refund' THEN amount ELSE 0 END) AS refunded
+                FROM flux2web_entry WHERE kind IN ('settle', 'refund') GROUP BY task_id
+            ) paid ON paid.task_id = task.id
+            WHERE task.period_id IS NOT NULL AND task.user_id IS NOT NULL
+            GROUP BY task.period_id, task.user_id
+        ) told
+        JOIN flux2web_period period ON period.id = told.period_id
+        LEFT JOIN flux2web_usage kept ON kept.period_id = told.period_id AND kept.user_id = told.user_id
+        WHERE COALESCE(kept.held, 0) <> told.held OR COALESCE(kept.spent, 0) <> told.spent
+            OR COALESCE(kept.refunded, 0) <> told.refunded
+        UNION ALL
+        SELECT period.team_id, CAST(NULL AS BIGINT), kept.user_id,
+            kept.held, 0, kept.spent, 0, kept.refunded, 0
+        FROM flux2web_usage kept JOIN flux2web_period period ON period.id = kept.period_id
+        WHERE kept.held + kept.spent + kept.refunded > 0 AND NOT EXISTS (
+            SELECT 1 FROM flux2web_task task WHERE task.period_id = kept.period_id AND task.user_id = kept.user_id)"""
+    return _found("I38", sql, _say_usage)
+
+
+def _say_usage(user: int, *pairs: int) -> str:
+    return f"usage of user {user}: {_say_pairs(('held', 'spent', 'refunded'), pairs)}"
+
+
+def periods_match_entries() -> list[Finding]:
+    """I39: what a period has of expiring credits, and what of them has expired, is what its entries say."""
+    sql = """
+        SELECT period.team_id, CAST(NULL AS BIGINT), period.id, period.expiring, COALESCE(told.granted, 0),
+            period.expired, COALESCE(told.taken, 0)
+        FROM flux2web_period period
+        LEFT JOIN (
+            SELECT period_id, SUM(CASE kind WHEN 'grant' THEN amount ELSE 0 END) AS granted,
+                SUM(CASE kind WHEN 'revoke' THEN amount ELSE 0 END) AS taken
+            FROM flux2web_entry WHERE period_id IS NOT NULL GROUP BY period_id
+        ) told ON told.period_id = period.id
+        WHERE period.expiring <> COALESCE(told.granted, 0) OR period.expired <> COALESCE(told.taken, 0)"""
+    return _found("I39", sql, _say_period)
+
+
+def _say_period(period: int, *pairs: int) -> str:
+    return f"period {period}: {_say_pairs(('expiring', 'expired'), pairs)}"
+
+
+def tallies_match_tasks() -> list[Finding]:
+    """I40: the days' sums are the ended tasks', added up by member and day."""
+    sql = f"""
+        SELECT team_id, CAST(NULL AS BIGINT), user_id, day, SUM(kept_ends), SUM(told_ends), SUM(kept_credits),
+            SUM(told_credits), SUM(kept_refunded), SUM(told_refunded)
+        FROM (
+            SELECT team_id, user_id, CAST(day AS TEXT) AS day, done + failed + cancelled AS kept_ends,
+                credits AS kept_credits, refunded AS kept_refunded,
+                0 AS told_ends, 0 AS told_credits, 0 AS told_refunded
+            FROM flux2web_tally
+            UNION ALL
+            SELECT team_id, user_id, {_utc_day("finished_at")}, 0, 0, 0,
+                1, COALESCE(charged_credits, 0), refunded_credits
+            FROM flux2web_task WHERE finished_at IS NOT NULL AND user_id IS NOT NULL
+        ) both_sides
+        GROUP BY team_id, user_id, day
+        HAVING SUM(kept_ends) <> SUM(told_ends) OR SUM(kept_credits) <> SUM(told_credits)
+            OR SUM(kept_refunded) <> SUM(told_refunded)"""  # noqa: S608 - our own words
+    return _found("I40", sql, _say_tally)
+
+
+def _utc_day(column: str) -> str:
+    if connection.vendor == "postgresql":
+        return f"CAST(({column} AT TIME ZONE 'UTC')::date AS TEXT)"
+    return f"date({column})"
+
+
+def _say_tally(user: int, day: str, *pairs: int) -> str:
+    return f"sums of user {user} on {day}: {_say_pairs(('ends', 'charged', 'refunded'), pairs)}"
+
+
+def _say_pairs(names: tuple[str, ...], pairs: tuple[int, ...]) -> str:
+    """Of (kept, added up, kept, ...), those that differ."""
+    amounts = [int(amount) for amount in pairs]
+    return "; ".join(
+        f"{name} says {format_credits(said)}, entries say {format_credits(added)}"
+        for name, said, added in zip(names, amounts[::2], amounts[1::2], strict=True)
+        if said != added
+    )
+
+
+def grants_match_requests() -> list[Finding]:
+    """I41: a granted request was given once: as extra credits of its period, or as the team's entry of its key."""
+    sql = """
+        SELECT period.team_id, CAST(NULL AS BIGINT), 0, usage.extra, COALESCE(told.granted, 0)
+        FROM flux2web_usage usage
+        JOIN flux2web_period period ON period.id = usage.period_id
+        LEFT JOIN (
+            SELECT period_id, user_id, SUM(granted) AS granted FROM flux2web_creditrequest
+            WHERE state = 'granted' AND "limit" = 'member' AND period_id IS NOT NULL GROUP BY period_id, user_id
+        ) told ON told.period_id = usage.period_id AND told.user_id = usage.user_id
+        WHERE usage.extra <> COALESCE(told.granted, 0)
+        UNION ALL
+        SELECT asked.team_id, CAST(NULL AS BIGINT), asked.id, COALESCE(entry.amount, 0), asked.granted
+        FROM flux2web_creditrequest asked
+        LEFT JOIN flux2web_entry entry ON entry.team_id = asked.team_id AND entry.key = 'request:' || asked.id
+        WHERE asked.state = 'granted' AND asked."limit" = 'team' AND COALESCE(entry.amount, 0) <> asked.granted"""
+    return _found("I41", sql, _say_request)
+
+
+def _say_request(request: int, given: int, granted: int) -> str:
+    what = f"request {request}" if request else "extra credits of a member"
+    return f"{what}: {format_credits(int(given))} given, {format_credits(int(granted))} granted"
 
 
 # --- A task's story ----------------------------------------------------------------------------------------------------
@@ -438,6 +564,10 @@ CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     keys_used_once,
     amounts_are_whole,
     money_has_no_floats,
+    usage_matches_holds,
+    periods_match_entries,
+    tallies_match_tasks,
+    grants_match_requests,
     nothing_held_at_rest,
     sent_at_most_once,
     upstream_ids_once,
@@ -449,8 +579,11 @@ CHECKS: tuple[Callable[[], list[Finding]], ...] = (
 
 
 def _unreadable_results(known: set[str]) -> Iterator[Finding]:
-    """I7: a result's files exist, its picture decodes and is the one that was hashed. A shared file is read once."""
-    for result in _pages(Result.objects.select_related("task")):
+    """I7: a result's files exist, its picture decodes and is the one that was hashed. A shared file is read once.
+
+    Those that went with the trash are promised to nobody; what is left of them is nobody's.
+    """
+    for result in _pages(Result.objects.filter(purged_at=None).select_related("task")):
         keys = (result.key, result.key_640, result.key_320)
         problem = "" if known.issuperset(keys) else _missing(keys) or _spoilt(result.key, result.sha256)
         known.update(keys)

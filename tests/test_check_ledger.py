@@ -22,8 +22,23 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from PIL import Image
 
-from flux2web import audit, storage
-from flux2web.models import Attempt, Budget, Entry, Event, Heartbeat, Result, State, Task, Team, write
+from flux2web import audit, ledger, storage
+from flux2web.models import (
+    Attempt,
+    Budget,
+    CreditRequest,
+    Entry,
+    Event,
+    Heartbeat,
+    Period,
+    Result,
+    State,
+    Tally,
+    Task,
+    Team,
+    Usage,
+    write,
+)
 from flux2web.models.base import new_token, token_hash
 
 from . import factories
@@ -107,11 +122,45 @@ def change_a_price(team: Team) -> Task:
     return task
 
 
+def move_usage(task: Task, **moves: int) -> None:
+    changes = {name: F(name) + by for name, by in moves.items()}
+    Usage.objects.filter(period=task.period, user=task.user).update(**changes)
+
+
+def forget_usage(team: Team) -> None:
+    move_usage(factories.make_task(team, state=State.DONE), spent=-1)
+
+
+def use_without_a_task(team: Team) -> None:
+    user = factories.make_member(team).user
+    Usage.objects.create(period=ledger.current(team, timezone.now()), user=user, spent=5)
+
+
+def expire_without_an_entry(team: Team) -> None:
+    ledger.grant(team, 20, actor=None, reason="until the end", key="g", expires=True)
+    Period.objects.filter(team=team).update(expired=5)
+
+
+def forget_a_tally(team: Team) -> None:
+    factories.make_task(team, state=State.DONE)
+    Tally.objects.filter(team=team).update(credits=3)
+
+
+def give_extra_to_nobody_who_asked(team: Team) -> None:
+    ledger.give_extra(factories.make_member(team), ledger.current(team, timezone.now()), 30)
+
+
+def grant_a_request_without_an_entry(team: Team) -> None:
+    user, granted = factories.make_member(team).user, {"state": "granted", "granted": 40}
+    CreditRequest.objects.create(team=team, user=user, key="k", limit="team", amount=40, **granted)
+
+
 def settle_twice(team: Team) -> Task:
     task = factories.make_task(team, state=State.DONE)
     loosen(Entry, "entry_one_outcome_per_task")
     entry(team, "settle", 10, task=task)
     move_sums(team, spent=10)
+    move_usage(task, spent=10)
     return task
 
 
@@ -120,12 +169,14 @@ def settle_a_failure(team: Team) -> Task:
     let_entries_be_edited()
     Entry.objects.filter(task=task, kind="release").update(kind="settle")
     move_sums(team, spent=10)
+    move_usage(task, spent=10)
     return task
 
 
 def forget_the_end(team: Team) -> Task:
     task = factories.make_task(team, state=State.DONE)
     Task.objects.filter(pk=task.pk).update(finished_at=None)
+    Tally.objects.filter(team=team).delete()
     return task
 
 
@@ -153,14 +204,16 @@ def settle_more_than_held(team: Team) -> Task:
     let_entries_be_edited()
     Entry.objects.filter(task=task, kind="settle").update(amount=11)
     move_sums(team, spent=1)
+    move_usage(task, spent=1)
     return task
 
 
 def refund_more_than_settled(team: Team) -> Task:
     task = factories.make_task(team, state=State.DONE)
-    factories.make_task(team, state=State.DONE)
+    factories.make_task(team, user=task.user, state=State.DONE)
     entry(team, "refund", 11, task=task)
     move_sums(team, spent=-11)
+    move_usage(task, refunded=11)
     return task
 
 
@@ -239,6 +292,12 @@ DAMAGE = [
     ("I17", learn_an_id_from_nowhere),
     ("I19", forget_a_task),
     ("I19", put_a_task_to_sleep),
+    ("I38", forget_usage),
+    ("I38", use_without_a_task),
+    ("I39", expire_without_an_entry),
+    ("I40", forget_a_tally),
+    ("I41", give_extra_to_nobody_who_asked),
+    ("I41", grant_a_request_without_an_entry),
 ]
 
 
