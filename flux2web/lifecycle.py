@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ from django.db import IntegrityError, InterfaceError, OperationalError, close_ol
 from django.db.models import F, Q
 from django.utils import timezone
 
-from . import accounts, bus, faults, http, imaging, ledger, pricing, providers, routing, storage
+from . import accounts, bus, faults, http, imaging, ledger, pricing, providers, routing, search, storage
 from .models import (
     LIVE,
     Attempt,
@@ -34,6 +34,7 @@ from .models import (
     Entry,
     Event,
     Membership,
+    Period,
     ProviderAccount,
     Reference,
     State,
@@ -56,6 +57,7 @@ MAY_HAVE_ARRIVED = (Outcome.OPEN, Outcome.ACCEPTED, Outcome.AMBIGUOUS)
 ASK_AGAIN_S = 15  # a task that no account may take is looked at this often
 TURN_S = 2  # and one that waits for its turn, where a ceiling keeps it
 TURN_MAX_S = 60  # the longest between two tries to get a turn: an admin may raise the rate meanwhile
+MORE = 4  # pictures that "more like this" asks for
 CALLBACKS_KEPT = 20  # per attempt; further rings still make us look
 CALLBACK_PATIENCE = 3  # an attempt that will be called back is polled this many times slower
 KEEP_ID_S = (0.5, 1, 2, 4, 8, 15, 30)  # waits between tries to write an acceptance down
@@ -96,9 +98,7 @@ def create(member: Membership, order: Order, *, key: str, price_seen: int | None
     if price_seen is not None and quoted.total > price_seen:
         return _risen(price_seen, quoted.total)
     try:
-        with write():
-            batch = _write_batch(member, order, key, quoted)
-            faults.point("CP1")
+        batch = _hold_and_queue(member, order, key, quoted)
     except _RolledBack as stop:
         return stop.refusal
     except IntegrityError:  # the same key was being written just now
@@ -107,6 +107,17 @@ def create(member: Membership, order: Order, *, key: str, price_seen: int | None
         )
     faults.point("CP2")
     return batch
+
+
+def _hold_and_queue(member: Membership, order: Order, key: str, quoted: Quote) -> Batch:
+    while True:
+        try:
+            with write():
+                batch = _write_batch(member, order, key, quoted)
+                faults.point("CP1")
+                return batch
+        except ledger.PeriodEnded:
+            log.info("period ended while a hold was made", team=member.team_id)
 
 
 def _same_press(member: Membership, order: Order, key: str) -> Batch | Refusal | None:
@@ -127,15 +138,17 @@ def _risen(seen: int, now: int) -> Refusal:
 
 
 def _write_batch(member: Membership, order: Order, key: str, quoted: Quote) -> Batch:
-    references = _own_references(member, order)
+    references, period = _own_references(member, order), ledger.current(member.team, timezone.now())
     batch = Batch.objects.create(team=member.team, user=member.user, key=key, fingerprint=order.fingerprint)
-    tasks = [_new_task(member, order, batch, quoted, number) for number in range(order.count)]
+    tasks = [_new_task(member, order, batch, period, quoted, number) for number in range(order.count)]
     Task.objects.bulk_create(tasks)
+    words = " ".join([order.prompt, *(row.name for row in references.values())])
+    search.put((task.pk, task.team_id, words) for task in tasks)
     for task in tasks:
         _attach(task, order, references)
         Event.objects.create(task=task, kind=State.QUEUED, cause=_by(member.user))
         bus.publish_task(task.team_id, task.pk)
-    refusal = ledger.hold(member.team, tasks, actor=member.user)
+    refusal = ledger.hold(member, period, tasks)
     if refusal:
         raise _RolledBack(refusal)
     return batch
@@ -150,11 +163,13 @@ def _own_references(member: Membership, order: Order) -> dict[int, Reference]:
     return rows
 
 
-def _new_task(member: Membership, order: Order, batch: Batch, quoted: Quote, number: int) -> Task:
+def _new_task(member: Membership, order: Order, batch: Batch, period: Period, quoted: Quote, number: int) -> Task:
     return Task(
         team=member.team,
         batch=batch,
+        period=period,
         user=member.user,
+        private=member.team.private_by_default,
         parent_id=order.parent,
         prompt=order.prompt,
         family=order.family,
@@ -177,17 +192,45 @@ def _attach(task: Task, order: Order, references: dict[int, Reference]) -> None:
     storage.mint_hostings(task, references.values())
 
 
-def retry(member: Membership, task: Task) -> Batch | Refusal:
-    """The same order again, as a new task with its own hold. Pressed twice at once, it is one."""
-    if task.state not in (State.FAILED, State.CANCELLED):
-        return Refusal("input", "", "Only a failed or cancelled task can be tried again.")
+def retry(member: Membership, task: Task, *, price_seen: int | None = None) -> Batch | Refusal:
+    """The same order again, as a new task with its own hold. Pressed twice at once, it is one.
+
+    `price_seen` is what the button said; where it said nothing, what the task cost.
+    """
+    if task.is_live:
+        return Refusal("input", "", "This is still being made. It can be run again when it has ended.")
     key = f"retry:{task.pk}:{task.children.count()}"
-    outcome = create(member, _order_of(task, parent=task.pk), key=key, price_seen=task.price_credits)
+    seen = task.price_credits if price_seen is None else price_seen
+    return _anew(member, task, _order_of(task, parent=task.pk), key, seen)
+
+
+def more(member: Membership, task: Task, *, price_seen: int | None) -> Batch | Refusal:
+    """MORE pictures like this one, each with a seed of its own. `price_seen` is their total on the button."""
+    key = f"more:{task.pk}:{task.children.count()}"
+    return _anew(member, task, _more_of(task), key, price_seen)
+
+
+def _anew(member: Membership, task: Task, order: Order, key: str, price_seen: int | None) -> Batch | Refusal:
+    outcome = create(member, order, key=key, price_seen=price_seen)
     if isinstance(outcome, Refusal) and outcome.kind == "price":
+        choose = "Remix" if task.state == State.DONE else "Edit"
         return Refusal(
-            "price", "", f"{outcome.message.split('.')[0]}. Choose Edit to see and send it at the new price."
+            "price", "", f"{outcome.message.split('.')[0]}. Choose {choose} to see and send it at the new price."
         )
     return outcome
+
+
+def _more_of(task: Task) -> Order:
+    return replace(_order_of(task, parent=task.pk), count=MORE, seed=None)
+
+
+def again_price(task: Task) -> Quote | Refusal:
+    """What one more of this would cost now."""
+    return routing.quote(_order_of(task))
+
+
+def more_price(task: Task) -> Quote | Refusal:
+    return routing.quote(_more_of(task))
 
 
 def _order_of(task: Task, *, parent: int | None = None) -> Order:
@@ -377,6 +420,7 @@ def _write_sending(task: Task, candidate: Candidate, now: datetime) -> Sending |
         account=account,
         key_version=account.key_version,
         price_credits=_price_there(task, candidate),
+        list_usd=candidate.price.usd,
         secret_hash=token_hash(secret),
         lease_until=lease_until,
         with_callback=_may_ring(account),
@@ -890,8 +934,9 @@ def _finish(
         ended = {"finished_at": now, "charged_credits": charged}
         if not _move(task, to, cause=cause, note=reason, due_at=None, came_from=came_from, **ended, **fields):
             return False
+        task.finished_at = now
         if charged is None:
-            ledger.release(task, reason or str(to))
+            ledger.release(task, reason or str(to), counts_as=to.value)
         else:
             ledger.settle(task, charged)
         storage.close_hostings(task)

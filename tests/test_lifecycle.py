@@ -114,7 +114,7 @@ class TestCreating:
 
     def test_it_refuses_what_has_no_price(self, member):
         Price.objects.all().delete()
-        assert "No price is known" in press(member).message
+        assert "has a price for pro 1K, so it is off" in press(member).message
 
     def test_it_refuses_a_reference_of_another_team(self, member, south, north):
         foreign = factories.make_reference(south)
@@ -739,7 +739,7 @@ class TestRefunding:
         done.refresh_from_db()
         assert (done.state, done.charged_credits, done.refunded_credits) == (State.DONE, 10, 4)
         assert sums(north) == (1000, 0, 6)
-        assert Card(done).returned == "4 returned"
+        assert Card(done).returned == "4 refunded"
 
     def test_never_more_than_was_charged(self, done, ana, north):
         self.give_back(done, 7, ana)
