@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import close_old_connections, connections
 from django.db.models import Q
 from django.utils import timezone
 
-from . import actors, audit, faults
+from . import actors, alerts, audit, exports, faults, ledger, notices, requests, statements, trash
 from .models import Heartbeat, Task
 
 log = structlog.get_logger(__name__)
 PAGE = 500
 BEAT_S = 10
+SWEEP_S = 30
+BESIDE: dict[str, Callable[[], object]] = {
+    "audit": audit.run,
+    "statements": statements.draw_due,
+    "trash": trash.empty,
+}
 
 
 class Clock:
@@ -26,8 +33,8 @@ class Clock:
 
     def __init__(self) -> None:
         self._sent_at: dict[tuple[int, datetime], float] = {}  # by look: a task that is due anew is sent anew
-        self._beat_at = 0.0
-        self._auditor = threading.Thread()
+        self._beat_at = self._swept_at = -math.inf
+        self._beside = {name: threading.Thread() for name in BESIDE}
 
     def run(self, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -58,27 +65,62 @@ class Clock:
         if time.monotonic() - self._beat_at >= BEAT_S:
             self._beat_at = time.monotonic()
             Heartbeat.objects.update_or_create(name="clock", defaults={"at": timezone.now()})
-            self._audit()
+            self._do_duties(timezone.now())
 
-    def _audit(self) -> None:
-        """Beside the ticks, because it reads everything; by one clock of all, whoever claims it."""
-        if not self._auditor.is_alive() and claim_audit():
-            self._auditor = threading.Thread(target=run_audit, name="audit", daemon=True)
-            self._auditor.start()
+    def _do_duties(self, now: datetime) -> None:
+        """Each on its own: what one of them trips over, a full disk say, keeps none of the others waiting."""
+        for duty in (ledger.renew_due, send_drafts, self._sweep, send_mail, make_exports, self._start_beside):
+            try:
+                duty(now)
+            except Exception as error:  # whatever it was: it is due again at the next beat
+                log.error("clock left a duty undone", duty=duty.__name__, error=repr(error))
+
+    def _sweep(self, now: datetime) -> None:
+        if time.monotonic() - self._swept_at >= SWEEP_S:
+            self._swept_at = time.monotonic()
+            alerts.sweep(now)
+
+    def _start_beside(self, _: datetime) -> None:
+        """Beside the ticks, because it reads everything, asks providers or deletes files; by one clock, whoever claims it."""
+        every = {
+            "audit": settings.AUDIT_EVERY_S,
+            "statements": settings.STATEMENTS_EVERY_S,
+            "trash": settings.TRASH_EVERY_S,
+        }
+        for name, every_s in every.items():
+            if not self._beside[name].is_alive() and claim(name, every_s):
+                self._beside[name] = threading.Thread(target=run_beside, args=(name,), name=name, daemon=True)
+                self._beside[name].start()
 
 
-def claim_audit() -> bool:
+def send_drafts(now: datetime) -> None:
+    for request_id in requests.due(now):
+        actors.kick_draft(request_id)
+
+
+def send_mail(now: datetime) -> None:
+    if notices.mail_is_due(now):
+        actors.kick_mail()
+
+
+def make_exports(now: datetime) -> None:
+    for export_id in exports.due(now):
+        actors.kick_export(export_id)
+    exports.forget_expired(now)
+
+
+def claim(name: str, every_s: float) -> bool:
     now = timezone.now()
-    Heartbeat.objects.get_or_create(name="audit", defaults={"at": now - timedelta(days=1)})
-    late = now - timedelta(seconds=settings.AUDIT_EVERY_S)
-    return bool(Heartbeat.objects.filter(name="audit", at__lte=late).update(at=now))
+    Heartbeat.objects.get_or_create(name=name, defaults={"at": now - timedelta(days=1)})
+    late = now - timedelta(seconds=every_s)
+    return bool(Heartbeat.objects.filter(name=name, at__lte=late).update(at=now))
 
 
-def run_audit() -> None:
+def run_beside(name: str) -> None:
     try:
-        audit.run()
-    except DatabaseError as error:
-        log.error("ledger not audited", error=repr(error))
+        BESIDE[name]()
+    except Exception as error:  # whatever it was: it is due again soon, and a thread that dies tells nobody
+        log.error("not done, due again soon", what=name, error=repr(error))
     finally:
         connections.close_all()
 

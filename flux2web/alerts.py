@@ -1,0 +1,127 @@
+"""Warnings before credits run out: at 80 and at 95 percent, once a period, to whoever the limit is for and to its keepers.
+
+The clock sweeps; nothing is warned while money moves. A row remembers the last warning, and one UPDATE of it decides who
+tells, however many sweep at once.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from django.db.models import BigIntegerField, F, QuerySet, Sum
+from django.db.models.functions import Coalesce
+from django.urls import reverse
+
+from . import ledger, notices
+from .models import Budget, Membership, Period, Usage, write
+from .models.teams import MAKERS, MANAGERS
+from .money import credits_text, format_credits
+
+LEVELS = (95, 80)  # percent, highest first: whoever jumps over both is warned once
+TONES = {80: "warn", 95: "bad"}
+
+
+def sweep(now: datetime) -> int:
+    """Tell everyone who has crossed a level since it was looked last. Two queries where nobody has. Returns how many."""
+    return sum(_warn_member(member) for member in _members(now)) + sum(_warn_team(budget) for budget in _teams(now))
+
+
+def level_of(used: int, limit: int) -> int:
+    """The highest level that is reached; 0 below the first, and where there is nothing to use."""
+    return next((level for level in LEVELS if 0 < limit * level <= used * 100), 0)
+
+
+# --- A member's cap --------------------------------------------------------------------------------------------------
+
+
+def _members(now: datetime) -> QuerySet[Membership]:
+    """Those who may be over a level that they were not warned of: the cap as cap_of has it, as the database can tell."""
+    usage = "team__budget__period__usages"
+    of_theirs = {f"{usage}__user": F("user"), f"{usage}__warned_percent__lt": LEVELS[0]}
+    open_teams = {"team__closed_at": None, "team__budget__period__ends_at__gt": now}
+    rows = Membership.objects.filter(
+        **of_theirs, **open_teams, role__in=MAKERS, uncapped=False, user__is_active=True
+    ).annotate(
+        usage_id=F(f"{usage}__pk"),
+        used=F(f"{usage}__held") + F(f"{usage}__spent") - F(f"{usage}__refunded"),
+        limit=Coalesce("cap", "team__budget__member_cap") + F(f"{usage}__extra"),
+    )
+    over = rows.annotate(first_level=F("limit") * LEVELS[-1]).filter(limit__gt=0, first_level__lte=F("used") * 100)
+    return over.select_related("user", "team__budget__period")
+
+
+def _warn_member(member: Membership) -> bool:
+    usage = Usage.objects.get(pk=member.usage_id)  # type: ignore[attr-defined]
+    cap = ledger.cap_of(member, member.team.budget)
+    limit = 0 if cap is None else cap + usage.extra
+    level = level_of(usage.used, limit)
+    with write():
+        # With the extra as it was read: who was given more meanwhile is not at this percentage any more.
+        mine = Usage.objects.filter(pk=usage.pk, warned_percent__lt=level, extra=usage.extra)
+        if mine.update(warned_percent=level):
+            _tell_member(member, usage, limit, level)
+            return True
+    return False
+
+
+def _tell_member(member: Membership, usage: Usage, limit: int, level: int) -> None:
+    used, team = usage.used, member.team
+    said = f"You have used {format_credits(used)} of {credits_text(limit)} this period: {used * 100 // limit}\xa0%."
+    notices.tell(
+        member.user,
+        key=f"used:{usage.pk}:{level}:{limit}",
+        text=f"{said} Renews on {_day(team.budget)}.",
+        url=reverse("usage", args=[team.slug]),
+        tone=TONES[level],
+        team=team,
+        mails=True,
+        instead_of=f"used:{usage.pk}:",
+    )
+
+
+# --- A team's budget -------------------------------------------------------------------------------------------------
+
+
+def _teams(now: datetime) -> QuerySet[Budget]:
+    """Those of whose credits this period's members may have used more than the managers were warned of."""
+    usage = "period__usages"
+    used = Sum(F(f"{usage}__held") + F(f"{usage}__spent") - F(f"{usage}__refunded"), output_field=BigIntegerField())
+    rows = Budget.objects.filter(
+        team__closed_at=None, period__ends_at__gt=now, period__warned_percent__lt=LEVELS[0]
+    ).annotate(used=used)
+    rows = rows.annotate(first_level=(F("used") + F("granted") - F("held") - F("spent")) * LEVELS[-1])
+    return rows.filter(used__gt=0, first_level__lte=F("used") * 100).select_related("team", "period")
+
+
+def _warn_team(found: Budget) -> bool:
+    used, limit = found.used, found.used + found.available  # type: ignore[attr-defined]
+    level = level_of(used, limit)
+    with write():
+        mine = Period.objects.filter(pk=found.period_id or 0, warned_percent__lt=level)
+        if mine.update(warned_percent=level):
+            _tell_managers(found, used, limit, level)
+            return True
+    return False
+
+
+def _tell_managers(budget: Budget, used: int, limit: int, level: int) -> None:
+    said = f"{budget.team} has used {format_credits(used)} of {credits_text(limit)} this period: {used * 100 // limit}\xa0%."
+    more = f" {format_credits(budget.allowance)} more come on {_day(budget)}." if budget.allowance else ""
+    managers = budget.team.memberships.filter(role__in=MANAGERS, user__is_active=True)
+    for member in managers.select_related("user"):
+        notices.tell(
+            member.user,
+            key=f"team-used:{budget.period_id}:{level}:{limit}",
+            text=said + more,
+            url=reverse("budget", args=[budget.team.slug]),
+            tone=TONES[level],
+            team=budget.team,
+            mails=True,
+            instead_of=f"team-used:{budget.period_id}:",
+        )
+
+
+def _day(budget: Budget) -> str:
+    """The last day's morrow, as the team has it."""
+    return f"{budget.period.ends_at.astimezone(ZoneInfo(budget.time_zone)):%-d %B}" if budget.period else ""
