@@ -15,7 +15,7 @@ from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from . import providers
-from .models import ProviderAccount, ProviderKey, write
+from .models import Act, ProviderAccount, ProviderKey, User, write
 from .providers.base import Account, Capabilities, Kind, ProviderError
 
 log = structlog.get_logger(__name__)
@@ -107,13 +107,16 @@ def set_account(
     options: Mapping[str, Any] | None = None,
     rate: tuple[int, float] | None = None,
     concurrent: int | None = UNCHANGED,
+    by: User | None = None,
+    label: str = "",
 ) -> ProviderAccount:
     """Make or change the real account. None leaves a field as it is; a new key becomes a new version; a pause ends.
 
-    `concurrent` is the exception: None there means no ceiling.
+    `concurrent` is the exception: None there means no ceiling. `label` says who did it where that is no user.
     """
     with write():
         account = ProviderAccount.objects.filter(provider=provider, sandbox=False).first() or _new(provider)
+        before = _facts(account) if account.pk else {}
         account.base_url = (base_url or account.base_url).rstrip("/")
         account.enabled = account.enabled if enabled is None else enabled
         account.options = dict(account.options if options is None else options)
@@ -123,9 +126,36 @@ def set_account(
         account.concurrent = account.concurrent if concurrent is UNCHANGED else concurrent
         account.paused_until, account.pause_kind, account.pause_reason, account.failures = None, "", "", 0
         account.save()
-        if key:
-            _add_key(account, key)
+        has_new_key = _add_key(account, key) if key else False
+        _record(account, before, has_new_key=has_new_key, by=by, label=label)
     return account
+
+
+def _facts(account: ProviderAccount) -> dict[str, str]:
+    """An account's settings in words. The key is none of them."""
+    return {
+        "switched": "on" if account.enabled else "off",
+        "address": account.base_url,
+        "calls": f"{account.rate_count} in {account.rate_s:g} s",
+        "at once": str(account.concurrent or "no ceiling"),
+        "paused": "yes" if account.paused_until else "",
+    } | {name.replace("_", " "): str(value) for name, value in account.options.items()}
+
+
+def _record(account: ProviderAccount, before: dict, *, has_new_key: bool, by: User | None, label: str) -> None:
+    """What changed and what it was, in the transaction that changed it; of a key only that there is another."""
+    after = _facts(account)
+    changed = [name for name in after if after[name] != before.get(name, "")]
+    notes = ["set a new key"] if has_new_key else []
+    notes += [f"{name} {after[name] or 'no more'}{_was(before, name)}" for name in changed]
+    if notes:
+        name = providers.get(account.provider).name
+        verb = "changed the provider" if before else "set up the provider"
+        Act.objects.record(by, verb, about=name, note="; ".join(notes), label=label)
+
+
+def _was(before: dict, name: str) -> str:
+    return f" (was: {before[name]})" if before.get(name) else ""
 
 
 def _new(provider: str, *, sandbox: bool = False, base_url: str = "") -> ProviderAccount:
@@ -136,9 +166,12 @@ def _new(provider: str, *, sandbox: bool = False, base_url: str = "") -> Provide
     return account
 
 
-def _add_key(account: ProviderAccount, secret: str) -> None:
-    if not (account.key_version and key_opens(account) and account.key and account.key.secret == secret):
-        ProviderKey.objects.create(account=account, version=account.key_version + 1, secret=secret)
+def _add_key(account: ProviderAccount, secret: str) -> bool:
+    """Whether it is another than the newest we have."""
+    if account.key_version and key_opens(account) and account.key and account.key.secret == secret:
+        return False
+    ProviderKey.objects.create(account=account, version=account.key_version + 1, secret=secret)
+    return True
 
 
 def key_opens(account: ProviderAccount) -> bool:
@@ -153,7 +186,7 @@ def seed_from_environment() -> None:
     """Accounts named in the environment that do not exist yet. What an admin has set since is never overwritten."""
     for slug, (key, url) in settings.PROVIDER_SEEDS.items():
         if key and not ProviderAccount.objects.real().filter(provider=slug).exists():
-            set_account(slug, key=key, base_url=url or None)
+            set_account(slug, key=key, base_url=url or None, label="environment")
             log.info("account seeded from the environment", provider=slug)
 
 

@@ -36,6 +36,8 @@ class Apikley:
         "pro": ("off", "on"),  # kie has it, no page says that Apikley sells it
         "references": ("upload", "url"),
     }
+    balance_unit = "credits"
+    reports_cost = False
 
     def capabilities(self, account: Account) -> Capabilities:
         families = ("pro", "flex") if wire.option(self, account, "pro") == "on" else CAPABILITIES.families

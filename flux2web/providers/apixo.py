@@ -31,6 +31,8 @@ class Apixo:
         "path_id": ("flux-2", "flux2"),  # apixo.ai/docs has the first, apixo.ai/ko/docs the second
         "tier": ("", "auto", "value", "official"),  # "provider" on apixo.ai/ko/docs; unset, it is not sent
     }
+    balance_unit = "USD"
+    reports_cost = False
 
     def capabilities(self, account: Account) -> Capabilities:
         return CAPABILITIES

@@ -171,6 +171,8 @@ class Provider(Protocol):
     base_url: str  # the vendor's own address
     docs_url: str
     options: Mapping[str, tuple[str, ...]]  # the adapter's own settings, default first; a single value: free text
+    balance_unit: str  # "USD", or "credits" of its own kind, which nobody sets a dollar price on; "" where no call is
+    reports_cost: bool  # a picture's cost comes with its report
 
     def capabilities(self, account: Account) -> Capabilities:
         """What this account can say (an option may widen or narrow it)."""

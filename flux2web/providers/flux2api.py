@@ -32,6 +32,8 @@ class Flux2API:
     base_url = "https://flux2api.com"
     docs_url = "https://flux2api.com/docs"
     options: Mapping[str, tuple[str, ...]] = {}
+    balance_unit = ""
+    reports_cost = False
 
     def capabilities(self, account: Account) -> Capabilities:
         return CAPABILITIES

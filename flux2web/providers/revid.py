@@ -27,6 +27,8 @@ class Revid:
         "status_path": ("/paid/get/taskid",),  # the page's usage flow says "taskidv" twice: held for a slip
         "status_body": ("none", "empty_object"),  # a POST whose body is not described
     }
+    balance_unit = ""
+    reports_cost = False
 
     def capabilities(self, account: Account) -> Capabilities:
         return CAPABILITIES

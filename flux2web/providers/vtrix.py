@@ -66,6 +66,8 @@ class Vtrix:
         "body": ("wrapped", "flat"),  # as the client sends for every model (V4), or as doc.vtrix.ai lists the fields
         "references": ("url", "base64"),
     }
+    balance_unit = ""
+    reports_cost = True
 
     def capabilities(self, account: Account) -> Capabilities:
         return replace(CAPABILITIES, takes_uploads=self._inlines(account))
