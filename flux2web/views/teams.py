@@ -1,4 +1,4 @@
-"""A team's people and its credits."""
+"""A team's people: who is in, and in which role."""
 
 from __future__ import annotations
 
@@ -14,70 +14,23 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
-from .. import access, queries
-from ..forms_people import InviteForm, InviteGone, NewPersonForm, RoleForm, change_member, join, makes_owner
-from ..models import Budget, Entry, Invite, Membership, Role, write
+from .. import access, caps
+from ..caps import Standing
+from ..forms_budget import CapForm, CapsForm
+from ..forms_people import InviteForm, NewPersonForm, RoleForm
+from ..models import Invite, Membership, Role
 from ..models.base import token_hash
+from ..notices import mail_problem
 from ..orders import Refusal
+from ..teams import InviteGone, change_member, join, makes_owner
+from ..teams import revoke_invite as take_back
 
 log = structlog.get_logger(__name__)
 MAIL_TIMEOUT_S = 10
 NO_MAIL = ("django.core.mail.backends.console.EmailBackend", "django.core.mail.backends.dummy.EmailBackend")
-# How the ledger says each kind, and what it does to the credits available. A charge was held before.
-KINDS = {
-    Entry.Kind.GRANT: ("Granted", "+"),
-    Entry.Kind.REVOKE: ("Taken back", "−"),
-    Entry.Kind.HOLD: ("Held", "−"),
-    Entry.Kind.SETTLE: ("Charged", ""),
-    Entry.Kind.RELEASE: ("Returned", "+"),
-    Entry.Kind.REFUND: ("Refunded", "+"),
-    Entry.Kind.ADJUST: ("Adjusted", ""),
-}
-
-
-# --- Credits -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Line:
-    """One entry as the ledger shows it. `returned` is what a charge below its hold gave back."""
-
-    entry: Entry
-    word: str
-    sign: str
-    returned: int = 0
-
-
-def ledger_lines(entries: list[Entry]) -> list[Line]:
-    return [Line(entry, *KINDS[Entry.Kind(entry.kind)], returned=_returned(entry)) for entry in entries]
-
-
-def _returned(entry: Entry) -> int:
-    is_charge = entry.kind == Entry.Kind.SETTLE and entry.task is not None
-    return entry.task.price_credits - entry.amount if is_charge else 0  # type: ignore[union-attr]
-
-
-@access.team()
-@never_cache
-def balance(request: HttpRequest, member: Membership) -> HttpResponse:
-    return render(request, "teams/_balance.html")
-
-
-@access.team(Role.ADMIN)
-def budget(request: HttpRequest, member: Membership) -> HttpResponse:
-    cursor = request.GET.get("before")
-    page = queries.ledger_page(member.team, cursor)
-    context = sums(member.team.budget) | {"lines": ledger_lines(page.rows), "next": page.next, "cursor": cursor}
-    return render(request, "teams/budget.html", context)
-
-
-def sums(budget: Budget) -> dict[str, object]:
-    """What teams/_sums.html shows; `left` is the percent of the granted credits that is available, rounded down."""
-    return {"budget": budget, "left": budget.available * 100 // budget.granted if budget.granted else 0}
 
 
 # --- Members -------------------------------------------------------------------------------------------------------
@@ -88,13 +41,44 @@ def members(request: HttpRequest, member: Membership) -> HttpResponse:
     return members_page(request, member)
 
 
+@dataclass(frozen=True)
+class Row:
+    """One member as the admins' table shows them, with the form for their cap."""
+
+    standing: Standing
+    form: CapForm
+
+    @property
+    def member(self) -> Membership:
+        return self.standing.member
+
+
 def members_page(request: HttpRequest, member: Membership, *, status: int = 200, **context: object) -> HttpResponse:
-    """Everyone sees who is in; admins also see open invitations and may act."""
-    rows = member.team.memberships.select_related("user").order_by("joined", "id")
-    page = {"rows": list(rows), "roles": roles_to_give(member)}
+    """Everyone sees who is in; admins also see what everyone may spend, open invitations, and may act."""
+    page: dict[str, object] = {"roles": roles_to_give(member)}
     if member.may_manage:
-        page |= {"invites": list(member.team.invites.pending()), "form": InviteForm()}
+        page |= limits(member) | {"invites": list(member.team.invites.pending()), "form": InviteForm()}
+    else:
+        page["people"] = list(member.team.memberships.select_related("user").order_by("joined", "id"))
+    page["count"] = len(page["rows" if member.may_manage else "people"])  # type: ignore[arg-type]
     return render(request, "teams/members.html", page | context, status=status)
+
+
+def limits(member: Membership, *, only: int | None = None, form: CapForm | None = None) -> dict[str, object]:
+    """Everyone's row (or `only` one), with `form` in the place of its member's."""
+    budget = member.team.budget
+    month = caps.month(budget)
+    people = caps.with_last_day(member.team)
+    found = caps.standings(budget, month, list(people.filter(pk=only) if only else people))
+    forms = [CapForm(member=one.member, for_all=budget.member_cap) for one in found]
+    if form:
+        forms = [form if fresh.member.pk == form.member.pk else fresh for fresh in forms]
+    return {
+        "rows": [Row(one, fresh) for one, fresh in zip(found, forms, strict=True)],
+        "month": month,
+        "budget": budget,
+        "caps_form": CapsForm(team=member.team, for_all=budget.member_cap),
+    }
 
 
 def roles_to_give(member: Membership) -> list[Role]:
@@ -129,6 +113,60 @@ def remove_member(request: HttpRequest, member: Membership, membership_id: int) 
     return redirect(onward(request, member, other))
 
 
+@require_POST
+@access.team(Role.ADMIN)
+def set_cap(request: HttpRequest, member: Membership, membership_id: int) -> HttpResponse:
+    """With htmx the answer is the row, as it is now or with what is wrong."""
+    other = get_object_or_404(Membership.objects.select_related("user", "team"), team=member.team, pk=membership_id)
+    form = CapForm(request.POST, member=other, for_all=member.team.budget.member_cap)
+    saved = form.is_valid() and form.save(member.user)
+    status = 200 if saved else 422
+    if request.htmx:  # type: ignore[attr-defined]
+        return cap_row(request, member, other, None if saved else form, status=status)
+    if not saved:
+        return members_page(request, member, status=status, **limits(member, form=form))
+    tell_caps(request, member, [other])
+    return redirect("members", member.team.slug)
+
+
+def cap_row(
+    request: HttpRequest, member: Membership, other: Membership, form: CapForm | None, *, status: int
+) -> HttpResponse:
+    context = limits(member, only=other.pk, form=form)
+    rows = context["rows"]
+    if not rows:  # taken out of the team just now
+        return HttpResponse(status=200)
+    context |= {"row": rows[0], "roles": roles_to_give(member), "swapped": True}  # type: ignore[index]
+    return render(request, "teams/_member.html", context, status=status)
+
+
+def tell_caps(request: HttpRequest, member: Membership, changed: list[Membership]) -> None:
+    """Who may use how much now, and who has used more already."""
+    month, ids = caps.month(member.team.budget), [row.pk for row in changed]
+    people = list(member.team.memberships.filter(pk__in=ids).select_related("user"))
+    found = caps.standings(member.team.budget, month, people)
+    names = ", ".join(str(one.member.user) for one in found[:5]) + (f" and {len(found) - 5} more" if found[5:] else "")
+    if found:
+        messages.success(request, f"The cap of {names}: {found[0].words}.")
+    over = caps.over_text([one for one in found if one.is_over], month)
+    if over:
+        messages.warning(request, over)
+
+
+@require_POST
+@access.team(Role.ADMIN)
+def set_caps(request: HttpRequest, member: Membership) -> HttpResponse:
+    form = CapsForm(request.POST, team=member.team, for_all=member.team.budget.member_cap)
+    changed = form.save(member.user) if form.is_valid() else None
+    if changed is None:
+        return members_page(request, member, status=422, caps_form=form)
+    if changed:
+        tell_caps(request, member, changed)
+    else:
+        messages.info(request, "Nothing was changed: they have this cap already.")
+    return redirect("members", member.team.slug)
+
+
 def refused(request: HttpRequest, member: Membership, refusal: Refusal) -> HttpResponse:
     messages.error(request, refusal.message)
     return members_page(request, member, status=409)
@@ -159,17 +197,11 @@ def invite(request: HttpRequest, member: Membership) -> HttpResponse:
 @access.team(Role.ADMIN)
 def revoke_invite(request: HttpRequest, member: Membership, invite_id: int) -> HttpResponse:
     row = access.invite(member, invite_id)
-    if revoke(row):
+    if take_back(row, by=member.user):
         messages.success(request, "The link does not work any more.")
     else:
         messages.warning(request, "Too late: this link was used or had run out already.")
     return redirect("members", member.team.slug)
-
-
-def revoke(row: Invite) -> bool:
-    """Whether we were in time."""
-    with write():
-        return bool(Invite.objects.open().filter(pk=row.pk).update(revoked_at=timezone.now()))
 
 
 def invite_link(request: HttpRequest, token: str) -> str:
@@ -187,7 +219,7 @@ def send_invite(row: Invite, link: str) -> bool | None:
     try:
         return bool(send_mail(subject, text, None, [row.email], connection=server))
     except (OSError, SMTPException) as error:
-        log.warning("invitation not mailed", invite=row.pk, error=repr(error))
+        log.warning("invitation not mailed", invite=row.pk, error=mail_problem(error))
         return False
 
 
