@@ -1,14 +1,36 @@
-"""The site admin's pages: teams and credits, providers, prices."""
+"""The site admin's pages: teams and credits, providers."""
 
 from __future__ import annotations
 
+import html
 import re
+from datetime import date, timedelta
 from unittest.mock import patch
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
-from flux2web.models import Audit, Entry, Membership, Price, ProviderAccount, ProviderKey, Role, Team
+from flux2web import accounts
+from flux2web.models import (
+    Act,
+    Audit,
+    Budget,
+    CreditRequest,
+    Entry,
+    Membership,
+    Period,
+    Price,
+    ProviderAccount,
+    ProviderKey,
+    Role,
+    Statement,
+    Task,
+    Team,
+    Usage,
+)
 from flux2web.providers.base import Kind, ProviderError
 
 from . import factories
@@ -31,7 +53,7 @@ BAD_AMOUNTS = [
     "1_000",
     "1" * 5000,
 ]
-PAGES = ["console", "providers", "prices"]
+PAGES = ["console", "providers"]
 
 
 @pytest.fixture
@@ -58,6 +80,8 @@ def every_address(north) -> list[str]:
         *plain,
         reverse("console-team", args=["north"]),
         reverse("grant", args=["north"]),
+        reverse("set-rules", args=["north"]),
+        reverse("console-decide", args=[1]),
         reverse("provider", args=["revid"]),
     ]
 
@@ -99,11 +123,26 @@ def test_before_the_first_team_the_page_says_what_to_do(admin):
     assert "No team yet" in text(admin.get("/console/"))
 
 
-def test_more_teams_ask_no_more_queries(admin, django_assert_max_num_queries):
-    for _ in range(20):
-        factories.make_team()
-    with django_assert_max_num_queries(6):
-        admin.get("/console/")
+def test_more_teams_ask_no_more_queries(admin):
+    few, many = asked_with(admin, teams=3), asked_with(admin, teams=57)
+    assert few == many
+
+
+def asked_with(client, *, teams: int) -> int:
+    """With as many more teams, each short, with a picture of which nobody knows anything and a member who asks."""
+    for _ in range(teams):
+        team = factories.make_team(credits=100)
+        task = factories.make_task(team, state="uncertain", price=99)
+        Budget.objects.filter(team=team).update(member_cap=99)
+        CreditRequest.objects.create(team=team, user=task.user, key="k", limit="team", amount=5)
+    Task.objects.update(state_since=timezone.now() - timedelta(hours=1))
+    return asked(client, "/console/")
+
+
+def asked(client, address: str) -> int:
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(address).status_code == 200
+    return len(queries)
 
 
 def test_a_team_is_made_with_credits_and_an_owner_who_is_here(admin, sam, ana):
@@ -121,6 +160,14 @@ def test_a_team_for_somebody_new_gives_a_link_that_makes_its_owner(admin, client
     assert "owner" in text(client.get(path))
     client.post(path, {"name": "Finn", "email": "finn@example.com", "password": factories.PASSWORD})
     assert Membership.objects.get(user__email="finn@example.com").role == Role.OWNER
+
+
+def test_a_team_sent_twice_is_one_team(admin, sam, ana):
+    form = {"name": "East", "credits": "500", "owner": ana.email, "key": "once"}
+    for _ in range(2):
+        assert admin.post("/console/teams/", form).url == "/console/teams/east/"
+    assert Team.objects.get(name="East").budget.granted == 500
+    assert 'name="key"' in admin.get("/console/").content.decode()
 
 
 def test_two_teams_of_one_name_get_two_addresses(admin, north):
@@ -165,6 +212,115 @@ def test_a_link_into_a_team_that_has_an_owner_makes_an_admin(admin, client, ana)
 def test_a_team_that_does_not_exist_has_no_page(admin):
     assert admin.get("/console/teams/nowhere/").status_code == 404
     assert admin.post("/console/teams/nowhere/grant/").status_code == 404
+
+
+# --- Attention -----------------------------------------------------------------------------------------------------------
+
+
+def matters(client) -> list[tuple[str, str]]:
+    """What needs attention, and where each leads."""
+    found = re.search(r'<section class="panel" id="matters".*?</section>', text(client.get("/console/")), re.S).group()
+    lines = re.findall(r'<p class="grow">(.*?)</p><a class="btn s" href="([^"]+)"', found, re.S)
+    return [(html.unescape(line), url) for line, url in lines]
+
+
+def test_where_all_is_well_nothing_needs_attention(admin, north):
+    assert matters(admin) == []
+    assert "Nothing needs you now" in text(admin.get("/console/"))
+
+
+def test_a_request_about_a_teams_budget_leads_to_its_answer(admin, north, cleo, dan):
+    for number, user in enumerate([cleo, dan, cleo]):
+        limit = "member" if number == 2 else "team"
+        CreditRequest.objects.create(team=north, user=user, key=f"k{number}", limit=limit, amount=1500)
+    assert matters(admin) == [("North asks for 3,000 credits in 2 requests.", "/console/requests/")]
+
+
+@pytest.mark.parametrize(
+    ("used", "says"),
+    [(799, None), (800, "North has used 80 % of what it has this period"), (1000, "North has nothing left.")],
+)
+def test_a_team_that_runs_short_is_named(admin, north, used, says):
+    factories.make_task(north, state="running", price=used)
+    lines = [line for line, _ in matters(admin)]
+    assert lines[0].startswith(says) if says else not lines
+
+
+def test_what_was_spent_in_earlier_periods_makes_no_team_short(admin, north):
+    factories.book(north, "grant", 9000, granted=9000)
+    Budget.objects.filter(team=north).update(spent=9000)
+    assert matters(admin) == []
+
+
+def test_a_closed_team_needs_nobody(admin, north):
+    factories.make_task(north, state="running", price=1000)
+    Team.objects.update(closed_at=timezone.now())
+    assert matters(admin) == []
+
+
+def test_pictures_nobody_knows_anything_of_are_named_after_ten_minutes(admin, north):
+    task = factories.make_task(north, state="uncertain")
+    assert matters(admin) == []
+    Task.objects.filter(pk=task.pk).update(state_since=timezone.now() - timedelta(minutes=12, seconds=5))
+    said = "For 12 minutes nobody knows whether Revid has taken 1 picture of North."
+    assert matters(admin) == [(said, "/console/providers/revid/")]
+
+
+def test_a_provider_without_a_price_is_named_with_what_it_cannot_sell(admin):
+    factories.make_account("revid")
+    assert matters(admin) == []
+    Price.objects.filter(family="flex").delete()
+    said = "Revid has no price for Flex 1K, Flex 2K: not offered until it has one."
+    assert matters(admin) == [(said, "/console/prices/")]
+    ProviderAccount.objects.update(enabled=False)
+    assert matters(admin) == []
+
+
+def test_a_price_that_holds_from_tomorrow_is_none_today(admin):
+    factories.make_account("revid")
+    Price.objects.filter(resolution="2K").update(valid_from=timezone.now() + timedelta(days=1))
+    assert "Pro 2K, Flex 2K" in matters(admin)[0][0]
+
+
+def test_an_account_that_takes_nothing_is_named(admin):
+    account = factories.make_account("revid")
+    accounts.pause(account, Kind.BALANCE, "No credits left there.")
+    factories.make_account("vtrix", key=None)
+    found = dict(matters(admin))
+    assert found["Revid: paused. No credits left there."] == "/console/providers/revid/"
+    assert found["Vtrix: no key. It takes no task until it has one."] == "/console/providers/vtrix/"
+
+
+def test_what_the_last_audit_found_is_named_first(admin, north):
+    factories.make_task(north, state="running", price=900)
+    Audit.objects.create(took_s=0.1, findings=["I2 north: drift +5 credits"])
+    assert [url for _, url in matters(admin)] == ["#audit", "/console/teams/north/"]
+
+
+def test_findings_of_the_last_statements_are_named(admin):
+    account = factories.make_account("revid")
+    numbers = {"accepted": 1, "done": 1, "failed": 0, "open": 0, "credits": 10, "cost_usd": 0}
+    for day, findings in ((1, ["Old news."]), (2, ["Two tasks are not there."])):
+        Statement.objects.create(account=account, day=date(2026, 11, day), findings=findings, **numbers)
+    said = "Revid's statement of 2 November: Two tasks are not there."
+    assert matters(admin) == [(said, "/console/statements/")]
+
+
+def test_members_at_their_limit_are_named(admin, north, cleo, dan, ben):
+    Budget.objects.filter(team=north).update(member_cap=50)
+    Membership.objects.filter(user=ben).update(uncapped=True)
+    for user in (cleo, dan, ben):
+        factories.make_task(north, user=user, state="done", price=50)
+    Usage.objects.filter(user=dan).update(extra=10)
+    assert [line for line, _ in matters(admin)] == ["1 member of North has reached their limit for this period."]
+
+
+def test_the_forecast_stands_beside_each_team(admin, north):
+    factories.make_task(north, state="done", price=700)
+    now = timezone.now()
+    Period.objects.update(starts_at=now - timedelta(days=10), ends_at=now + timedelta(days=20))
+    day = f"{now + timedelta(days=10 / 0.7 - 10):%-d %B}"
+    assert f"empty on {day}" in text(admin.get("/console/"))
 
 
 # --- Credits -------------------------------------------------------------------------------------------------------------
@@ -220,6 +376,86 @@ def test_what_is_held_or_spent_cannot_be_taken_back(admin, north):
     assert north.budget.granted == 1000
 
 
+def test_a_preview_shows_what_would_be_and_writes_nothing(admin, north):
+    answer = admin.post("/console/teams/north/grant/", GRANT | {"step": "preview"})
+    assert answer.status_code == 200
+    assert "1,000 → 1,500" in text(answer)
+    assert "500 credits granted" in text(answer)
+    assert Entry.objects.filter(team=north).count() == 1
+    assert not Act.objects.exists()
+    shown = re.search(r'<form class="panel form" id="grant".*?</form>', text(answer), re.S).group()
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', shown))
+    assert {name: hidden[name] for name in GRANT} == GRANT
+    assert admin.post("/console/teams/north/grant/", hidden | {"step": "write"}).status_code == 302
+    north.budget.refresh_from_db()
+    assert north.budget.granted == 1500
+
+
+def test_from_the_preview_one_goes_back_to_what_was_typed(admin, north):
+    page = text(admin.post("/console/teams/north/grant/", GRANT | {"step": "edit"}))
+    assert f'value="{GRANT["reason"]}"' in page
+    assert 'value="k1"' in page
+    assert Entry.objects.filter(team=north).count() == 1
+
+
+def test_a_step_that_does_not_exist_writes_nothing(admin, north):
+    admin.post("/console/teams/north/grant/", GRANT | {"step": "nonsense"})
+    assert Entry.objects.filter(team=north).count() == 1
+
+
+def test_the_preview_refuses_what_writing_would(admin, north):
+    factories.make_task(north, state="running", price=100)
+    answer = admin.post("/console/teams/north/grant/", GRANT | {"kind": "revoke", "amount": "901", "step": "preview"})
+    assert answer.status_code == 422
+    assert "Only 900 credits" in error_at(answer, "id_amount")
+
+
+@pytest.mark.parametrize(("typed", "granted"), [("+120", 1120), ("-120", 880), ("−1,000", 0), ("+ 5", 1005)])
+def test_a_mistake_is_corrected_up_or_down(admin, north, sam, typed, granted):
+    answer = admin.post("/console/teams/north/grant/", GRANT | {"kind": "adjust", "amount": typed})
+    assert answer.status_code == 302
+    north.budget.refresh_from_db()
+    assert north.budget.granted == granted
+    entry = Entry.objects.latest("id")
+    assert (entry.kind, entry.amount, entry.actor) == ("adjust", granted - 1000, sam)
+
+
+@pytest.mark.parametrize(
+    "typed", ["120", "", "+", "-", "+-1", "--5", "+0", "-0", f"-{2**63}", "+1e9", "+1,5", "-NaN", "+٣٠"]
+)
+def test_a_correction_needs_a_sign_and_a_number(admin, north, typed):
+    answer = admin.post("/console/teams/north/grant/", GRANT | {"kind": "adjust", "amount": typed})
+    assert answer.status_code == 422
+    assert error_at(answer, "id_amount")
+    assert Entry.objects.filter(team=north).count() == 1
+
+
+def test_no_correction_takes_what_is_in_use(admin, north):
+    factories.make_task(north, state="running", price=100)
+    answer = admin.post("/console/teams/north/grant/", GRANT | {"kind": "adjust", "amount": "-901"})
+    assert answer.status_code == 422
+    assert "Only 900 credits" in error_at(answer, "id_amount")
+
+
+def test_a_grant_may_end_with_the_period(admin, north):
+    grant = GRANT | {"expires": "on", "amount": "300"}
+    assert "until 1 " in text(admin.post("/console/teams/north/grant/", grant | {"step": "preview"}))
+    admin.post("/console/teams/north/grant/", grant)
+    assert Entry.objects.latest("id").period.expiring == 300
+    assert "300 credits of these end on 1 " in text(admin.get("/console/teams/north/"))
+    factories.make_task(north, state="done", price=100)
+    assert "200 credits of these end on 1 " in text(admin.get("/console/teams/north/"))
+
+
+@pytest.mark.parametrize("kind", ["revoke", "adjust", "refund"])
+def test_only_a_grant_can_end_with_the_period(admin, north, kind):
+    amount = "+500" if kind == "adjust" else "500"
+    answer = admin.post("/console/teams/north/grant/", GRANT | {"kind": kind, "amount": amount, "expires": "on"})
+    assert answer.status_code == 422
+    assert "Only a grant" in error_at(answer, "id_expires")
+    assert Entry.objects.filter(team=north).count() == 1
+
+
 @pytest.mark.parametrize("kind", ["grant", "revoke"])
 @pytest.mark.parametrize("amount", BAD_AMOUNTS)
 def test_an_amount_that_cannot_be_read_moves_nothing(admin, north, kind, amount):
@@ -247,6 +483,99 @@ def test_a_grant_without_reason_kind_or_key_is_refused(admin, north, change):
 
 def test_granting_is_a_post(admin, north):
     assert admin.get("/console/teams/north/grant/").status_code == 405
+
+
+# --- Rules ---------------------------------------------------------------------------------------------------------------
+
+RULES = {"allowance": "5,000", "start_day": "15", "time_zone": "Europe/Berlin"}
+
+
+def rules_of(team) -> tuple:
+    budget = Budget.objects.get(team=team)
+    return budget.allowance, budget.start_day, budget.time_zone, budget.rolls_over
+
+
+def test_rules_hold_from_now_on(admin, north):
+    assert admin.post("/console/teams/north/rules/", RULES).status_code == 302
+    assert rules_of(north) == (5000, 15, "Europe/Berlin", False)
+    page = text(admin.get("/console/teams/north/"))
+    assert re.search(r"The next period begins on <time[^>]*>15 \w+ \d{4}, 00:00 Europe/Berlin</time>", page)
+    assert 'value="5,000"' in page
+
+
+@pytest.mark.parametrize("nothing", ["", "0", " "])
+def test_no_allowance_is_none(admin, north, nothing):
+    Budget.objects.update(allowance=7)
+    admin.post("/console/teams/north/rules/", RULES | {"allowance": nothing, "rolls_over": "on"})
+    assert rules_of(north) == (0, 15, "Europe/Berlin", True)
+
+
+@pytest.mark.parametrize("day", ["31", "29", "0", "-1", "", "1.5", "٣", "first", "1" * 5000, str(2**63)])
+def test_a_period_begins_on_a_day_that_every_month_has(admin, north, day):
+    answer = admin.post("/console/teams/north/rules/", RULES | {"start_day": day})
+    assert answer.status_code == 422
+    assert error_at(answer, "id_start_day")
+    assert 'value="5,000"' in text(answer)
+    assert rules_of(north) == (0, 1, "UTC", True)
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "europe/berlin", "../etc/passwd", "UTC+1", "", "x" * 65, "UTC\0"])
+def test_a_time_zone_exists(admin, north, zone):
+    answer = admin.post("/console/teams/north/rules/", RULES | {"time_zone": zone})
+    assert answer.status_code == 422
+    assert error_at(answer, "id_time_zone")
+    assert rules_of(north) == (0, 1, "UTC", True)
+
+
+@pytest.mark.parametrize("amount", [amount for amount in BAD_AMOUNTS if amount.strip() not in ("", "0")])
+def test_an_allowance_that_cannot_be_read_changes_nothing(admin, north, amount):
+    answer = admin.post("/console/teams/north/rules/", RULES | {"allowance": amount})
+    assert answer.status_code == 422
+    assert error_at(answer, "id_allowance")
+    assert rules_of(north) == (0, 1, "UTC", True)
+
+
+def test_of_two_admins_at_once_the_second_is_told(admin, north):
+    seen = re.search(r'name="seen" value="([^"]+)"', text(admin.get("/console/teams/north/"))).group(1)
+    assert admin.post("/console/teams/north/rules/", RULES | {"seen": seen}).status_code == 302
+    answer = admin.post("/console/teams/north/rules/", RULES | {"seen": seen, "time_zone": "UTC", "allowance": "1"})
+    assert answer.status_code == 422
+    assert "Somebody has changed the rules meanwhile, to: 5,000 credits, day 15, Europe/Berlin" in text(answer)
+    assert rules_of(north) == (5000, 15, "Europe/Berlin", False)
+
+
+# --- Requests ------------------------------------------------------------------------------------------------------------
+
+
+def make_request(team, user, **fields) -> CreditRequest:
+    return CreditRequest.objects.create(team=team, user=user, **{"key": "k", "limit": "team", "amount": 500} | fields)
+
+
+def test_requests_about_teams_are_answered_here(admin, north, south, cleo, zoe):
+    row = make_request(north, cleo)
+    make_request(south, zoe, key="mine", limit="member", amount=77)
+    page = text(admin.get("/console/requests/"))
+    assert "Cleo asks for" in page
+    assert "Zoe" not in page
+    data = {"verdict": "approve", "amount": "400", "lasts": "lasts"}
+    assert admin.post(f"/console/requests/{row.pk}/", data).status_code == 302
+    north.budget.refresh_from_db()
+    assert north.budget.granted == 1400
+    assert "Nobody waits" in text(admin.get("/console/requests/"))
+
+
+def test_a_members_own_limit_is_their_teams_business(admin, north, cleo):
+    row = make_request(north, cleo, limit="member")
+    assert admin.post(f"/console/requests/{row.pk}/", {"verdict": "approve", "amount": "5"}).status_code == 404
+
+
+def test_an_answer_that_cannot_be_read_says_so_there(admin, north, cleo):
+    row = make_request(north, cleo)
+    answer = admin.post(f"/console/requests/{row.pk}/", {"verdict": "approve", "amount": "1e9", "lasts": "lasts"})
+    assert answer.status_code == 422
+    assert 'value="1e9"' in text(answer)
+    row.refresh_from_db()
+    assert row.state == "open"
 
 
 # --- Providers -----------------------------------------------------------------------------------------------------------
@@ -439,85 +768,6 @@ def test_sandbox_accounts_are_shown_but_not_edited(admin, settings):
     row = re.search(r'<tr id="sandbox-revid">.*?</tr>', page, re.S).group()
     assert "<a " not in row
     assert " On" in re.sub(r"<[^>]+>", " ", row)
-
-
-# --- Prices --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def price_list(db) -> dict[str, str]:
-    """The seeded prices, as the form holds them."""
-    factories.make_prices()
-    return {
-        f"{price.provider}-{price.family}-{price.resolution}-credits": str(price.credits)
-        for price in Price.objects.all()
-    } | {"vtrix-pro-1K-each": "6", "vtrix-pro-2K-each": "6"}
-
-
-def price(slug: str = "revid", family: str = "pro", resolution: str = "1K") -> Price:
-    return Price.objects.get(provider=slug, family=family, resolution=resolution)
-
-
-def test_published_and_assumed_prices_are_told_apart(admin, price_list):
-    page = text(admin.get("/console/prices/"))
-    assert page.count("Published") == 8
-    assert page.count("Assumed") == len(price_list) - 2 - 8
-
-
-def test_saving_what_is_shown_changes_nothing(admin, price_list):
-    before = list(Price.objects.values())
-    assert admin.post("/console/prices/", price_list).status_code == 302
-    assert list(Price.objects.values()) == before
-
-
-def test_a_changed_price_is_ours_from_then_on(admin, price_list):
-    admin.post("/console/prices/", price_list | {"revid-pro-1K-credits": "1,200"})
-    assert (price().credits, price().published) == (1200, False)
-    assert price().confirmed_at is not None
-    assert price(resolution="2K").published
-
-
-def test_an_assumed_price_is_confirmed_as_it_is(admin, price_list):
-    admin.post("/console/prices/", price_list | {"apixo-pro-1K-confirmed": "on"})
-    assert price("apixo").confirmed_at is not None
-    assert price("apixo", resolution="2K").confirmed_at is None
-    assert text(admin.get("/console/prices/")).count("Confirmed") == 1
-
-
-def test_the_part_for_references_is_changed(admin, price_list):
-    admin.post("/console/prices/", price_list | {"vtrix-pro-1K-each": "7", "vtrix-pro-2K-each": ""})
-    assert price("vtrix").credits_per_reference == 7
-    assert price("vtrix", resolution="2K").credits_per_reference == 0
-
-
-@pytest.mark.parametrize("amount", BAD_AMOUNTS)
-def test_a_price_that_cannot_be_read_changes_none_and_keeps_what_was_typed(admin, price_list, amount):
-    before = list(Price.objects.values())
-    answer = admin.post("/console/prices/", price_list | {"revid-pro-1K-credits": amount, "revid-pro-2K-credits": "77"})
-    assert answer.status_code == 422
-    assert error_at(answer, "id_revid-pro-1K-credits")
-    assert 'value="77"' in text(answer)
-    assert list(Price.objects.values()) == before
-
-
-@pytest.mark.parametrize("each", ["-1", "x", "1.5", str(2**63)])
-def test_a_part_for_references_that_cannot_be_read_is_refused(admin, price_list, each):
-    answer = admin.post("/console/prices/", price_list | {"vtrix-pro-1K-each": each})
-    assert answer.status_code == 422
-    assert error_at(answer, "id_vtrix-pro-1K-each")
-
-
-def test_a_picture_without_a_price_gets_one(admin):
-    assert "not offered" in text(admin.get("/console/prices/"))
-    admin.post("/console/prices/", {"revid-pro-1K-credits": "12"})
-    assert price().credits == 12
-    assert Price.objects.count() == 1
-
-
-def test_what_an_account_can_do_since_an_option_changed_can_be_priced(admin):
-    assert "apikley-pro-1K" not in text(admin.get("/console/prices/"))
-    factories.make_account("apikley", prices=False, options={"pro": "on"})
-    assert "apikley-pro-1K" in text(admin.get("/console/prices/"))
 
 
 # --- Refunds ----------------------------------------------------------------------------------------------------------

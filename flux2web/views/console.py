@@ -1,41 +1,47 @@
-"""The site admin's pages: teams and their credits, providers, prices."""
+"""The site admin's pages: teams and their credits, providers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from zoneinfo import ZoneInfo
 
 from django.contrib import messages
-from django.db.models import Count
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
-from .. import access, accounts, queries
+from .. import access, accounts, overview, pricing, queries
 from .. import providers as adapters
-from ..forms_people import GrantForm, OwnerForm, PriceForm, ProviderForm, TeamForm, save_prices
-from ..models import Audit, Entry, Price, ProviderAccount, Role, Team
+from ..forms_console import GrantForm, OwnerForm, ProviderForm, RulesForm, TeamForm, change
+from ..forms_usage import DecisionForm
+from ..models import Audit, CreditRequest, Entry, ProviderAccount, Role, Team
 from ..money import credits_text
 from ..providers.base import Capabilities, Provider
-from .teams import invite_link, ledger_lines, sums
-
-FAMILIES, RESOLUTIONS = ("pro", "flex"), ("1K", "2K")
-
+from . import requests as inbox
+from .budget import ledger_lines, sums
+from .teams import invite_link
 
 # --- Teams ---------------------------------------------------------------------------------------------------------
 
 
 @access.site_admin
 def page(request: HttpRequest) -> HttpResponse:
-    return teams_page(request, TeamForm())
+    return overview_page(request, TeamForm())
 
 
-def teams_page(request: HttpRequest, form: TeamForm, *, status: int = 200) -> HttpResponse:
-    rows = (
-        Team.objects.select_related("budget").annotate(people=Count("memberships")).order_by("closed_at", "name", "id")
-    )
-    context = {"rows": rows, "form": form, "audit": Audit.objects.first()}
+def overview_page(request: HttpRequest, form: TeamForm, *, status: int = 200) -> HttpResponse:
+    now, audit = timezone.now(), Audit.objects.first()
+    rows = overview.standings(now)
+    context = {
+        "rows": [(row, row.forecast(now)) for row in rows],
+        "totals": overview.totals(rows),
+        "matters": overview.attention(rows, audit, now),
+        "form": form,
+        "audit": audit,
+    }
     return render(request, "console/teams.html", context, status=status)
 
 
@@ -45,7 +51,7 @@ def teams_page(request: HttpRequest, form: TeamForm, *, status: int = 200) -> Ht
 def make_team(request: HttpRequest) -> HttpResponse:
     form = TeamForm(request.POST)
     if not form.is_valid():
-        return teams_page(request, form, status=422)
+        return overview_page(request, form, status=422)
     team, token = form.save(request.user)  # type: ignore[arg-type]
     messages.success(request, f"{team} has {credits_text(form.cleaned_data['credits'])}.")
     return team_page(request, team, token=token) if token else redirect("console-team", team.slug)
@@ -71,18 +77,39 @@ def team(request: HttpRequest, team: str) -> HttpResponse:
 @require_POST
 @access.site_admin
 def grant(request: HttpRequest, team: str) -> HttpResponse:
-    row = access.any_team(team)
+    """`step` is preview (shows what would be), edit (back to the form) or write."""
+    row, step = access.any_team(team), request.POST.get("step", "write")
     form = GrantForm(request.POST)
-    entry = form.save(row, request.user) if form.is_valid() else None  # type: ignore[arg-type]
+    if step == "edit":
+        return team_page(request, row, form=form)
+    verb = form.save if step == "write" else form.preview
+    entry = verb(row, request.user) if form.is_valid() else None  # type: ignore[arg-type]
     if entry is None:
         return team_page(request, row, form=form, status=422)
-    messages.success(request, told(entry))
+    if step != "write":
+        return team_page(request, row, form=form, preview=entry)
+    messages.success(request, f"{said(entry)}: {credits_text(entry.available_after)} available.")
     return redirect("console-team", row.slug)
 
 
-def told(entry: Entry) -> str:
-    verb = {Entry.Kind.GRANT: "granted", Entry.Kind.REVOKE: "taken back"}.get(entry.kind, "refunded")  # type: ignore[call-overload]
-    return f"{credits_text(entry.amount).capitalize()} {verb}: {credits_text(entry.available_after)} available."
+def said(entry: Entry) -> str:
+    """ "500 credits granted", "120 credits taken off by a correction"."""
+    amount = credits_text(abs(entry.amount)).capitalize()
+    if entry.kind == Entry.Kind.ADJUST:
+        return f"{amount} {'added' if entry.amount > 0 else 'taken off'} by a correction"
+    verbs = {Entry.Kind.GRANT: "granted", Entry.Kind.REVOKE: "taken back", Entry.Kind.REFUND: "refunded"}
+    return f"{amount} {verbs[Entry.Kind(entry.kind)]}"
+
+
+@require_POST
+@access.site_admin
+def set_rules(request: HttpRequest, team: str) -> HttpResponse:
+    row = access.any_team(team)
+    form = RulesForm(request.POST, budget=row.budget)
+    if not form.is_valid() or not form.save(row, request.user):  # type: ignore[arg-type]
+        return team_page(request, row, rules_form=form, status=422)
+    messages.success(request, f"The rules of {row} are saved. They hold from now on.")
+    return redirect("console-team", row.slug)
 
 
 def team_page(
@@ -90,17 +117,26 @@ def team_page(
     row: Team,
     *,
     form: GrantForm | None = None,
+    preview: Entry | None = None,
+    rules_form: RulesForm | None = None,
     owner_form: OwnerForm | None = None,
     token: str | None = None,
     status: int = 200,
 ) -> HttpResponse:
-    cursor = request.GET.get("before")
-    entries = queries.ledger_page(row, cursor)
-    context = sums(access.any_team(row.slug).budget) | {
+    cursor, now = request.GET.get("before"), timezone.now()
+    entries, fresh = queries.ledger_page(row, cursor), access.any_team(row.slug)
+    people = list(row.memberships.select_related("user").order_by("joined", "id"))
+    standing = overview.standing(fresh, len(people), now)
+    context = sums(fresh.budget) | {
         "team": row,
-        "people": row.memberships.select_related("user").order_by("joined", "id"),
-        "has_owner": row.memberships.filter(role=Role.OWNER).exists(),
+        "standing": standing,
+        "forecast": standing.forecast(now),
+        "renewal": overview.renewal(standing, now),
+        "people": people,
+        "has_owner": any(person.role == Role.OWNER for person in people),
         "form": form or GrantForm(),
+        "preview": Preview(preview, form) if preview and form else None,
+        "rules_form": rules_form or RulesForm(budget=fresh.budget),
         "owner_form": owner_form or OwnerForm(),
         "link": invite_link(request, token) if token else None,
         "lines": ledger_lines(entries.rows),
@@ -110,51 +146,83 @@ def team_page(
     return render(request, "console/team.html", context, status=status)
 
 
-# --- Providers -----------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class Row:
-    """A provider's account as the list shows it; `kind` colours the word (good, warn, bad or nothing)."""
+class Preview:
+    """What an entry would do, said before it is written."""
 
-    adapter: Provider
-    account: ProviderAccount | None
-    kind: str
-    word: str
-    why: str = ""
+    entry: Entry
+    form: GrantForm
+
+    @property
+    def fields(self) -> list[tuple[str, str]]:
+        """What was typed, to be sent again as it is."""
+        names = [name for name in self.form.fields if name != "key"]
+        return [(name, self.form.data[name]) for name in names if name in self.form.data]
+
+    @property
+    def until(self) -> str:
+        """The day on which the credits end, in the team's own time; "" where they last."""
+        zone = ZoneInfo(self.entry.team.budget.time_zone)
+        return f"{self.entry.period.ends_at.astimezone(zone):%-d %B}" if self.entry.period else ""
+
+    @property
+    def said(self) -> str:
+        return said(self.entry)
+
+    @property
+    def before(self) -> int:
+        return self.entry.available_after - change(self.entry)
+
+
+# --- Requests ------------------------------------------------------------------------------------------------------
+
+
+@access.site_admin
+def requests(request: HttpRequest) -> HttpResponse:
+    return inbox_page(request)
+
+
+@require_POST
+@access.site_admin
+def decide(request: HttpRequest, request_id: int) -> HttpResponse:
+    form, status = inbox.answer(request, get_object_or_404(about_teams(), pk=request_id), request.user)  # type: ignore[arg-type]
+    return redirect("console-requests") if status == 200 else inbox_page(request, form, status)
+
+
+def about_teams() -> QuerySet[CreditRequest]:
+    """Where a whole team's budget bound; a member's own limit is their team's business."""
+    return inbox.asked().filter(limit=CreditRequest.Limit.TEAM)
+
+
+def inbox_page(request: HttpRequest, bound: DecisionForm | None = None, status: int = 200) -> HttpResponse:
+    cursor, waits = request.GET.get("before"), CreditRequest.State.OPEN
+    waiting = [] if cursor else list(about_teams().filter(state=waits).order_by("created", "id")[: inbox.OPEN_SHOWN])
+    decided = queries.page_of(about_teams().exclude(state=waits), cursor, inbox.DECIDED)
+    rows = inbox.rows_of([*waiting, *decided.rows], request.user, bound)  # type: ignore[arg-type]
+    context = {
+        "rows": rows[: len(waiting)],
+        "decided": rows[len(waiting) :],
+        "next": decided.next,
+        "cursor": cursor,
+    }
+    return render(request, "console/requests.html", context, status=status)
+
+
+# --- Providers -----------------------------------------------------------------------------------------------------
 
 
 @access.site_admin
 def providers(request: HttpRequest) -> HttpResponse:
     found = {(account.provider, account.sandbox): account for account in ProviderAccount.objects.all()}
-    priced = set(Price.objects.values_list("provider", flat=True))
-    rows = [row_of(adapter, found.get((slug, False)), priced) for slug, adapter in adapters.ALL.items()]
-    sandbox = [row_of(adapters.get(slug), account, priced) for (slug, pretend), account in found.items() if pretend]
+    priced = pricing.priced()
+    rows = [overview.of_account(adapter, found.get((slug, False)), priced) for slug, adapter in adapters.ALL.items()]
+    sandbox = [
+        overview.of_account(adapters.get(slug), account, priced)
+        for (slug, pretend), account in found.items()
+        if pretend
+    ]
     context = {"rows": rows, "sandbox_rows": sandbox, "sandbox_on": accounts.sandbox_on()}
     return render(request, "console/providers.html", context)
-
-
-def row_of(adapter: Provider, account: ProviderAccount | None, priced: set[str]) -> Row:
-    return Row(adapter, account, *standing(account, priced))
-
-
-def standing(account: ProviderAccount | None, priced: set[str]) -> tuple[str, str, str]:
-    """How an account stands, in a word, and why."""
-    if account is None:
-        return "", "Not set up", "No key yet."
-    if account.sandbox and not accounts.sandbox_on():
-        return "", "Resting", "The sandbox takes no new tasks."
-    if not account.enabled:
-        return "", "Off", "Switched off here. Running tasks finish."
-    if not account.key_version:
-        return "bad", "No key", "It takes no task until it has one."
-    if not accounts.key_opens(account):
-        return "bad", "Key lost", "SECRET_KEY has changed, so the stored key does not open. Set the key again."
-    if account.provider not in priced:
-        return "bad", "No price", "It takes no task until it has one."
-    if account.paused_until and account.is_paused(timezone.now()):
-        return "warn", "Paused", account.pause_reason
-    return "good", "On", ""
 
 
 @access.site_admin
@@ -169,7 +237,7 @@ def provider(request: HttpRequest, provider: str) -> HttpResponse:
     form = ProviderForm(request.POST or None, adapter=adapters.get(provider), account=account)
     if not form.is_valid():
         return provider_page(request, form)
-    form.save()
+    form.save(request.user)  # type: ignore[arg-type]
     messages.success(request, f"{form.adapter.name} is saved.")
     return redirect("provider", provider)
 
@@ -181,10 +249,10 @@ def check(request: HttpRequest, provider: str, account: ProviderAccount | None) 
 
 
 def provider_page(request: HttpRequest, form: ProviderForm) -> HttpResponse:
-    account, priced = form.account, set(Price.objects.values_list("provider", flat=True))
+    account, priced = form.account, pricing.priced()
     context = {
         "form": form,
-        "row": row_of(form.adapter, account, priced),
+        "row": overview.of_account(form.adapter, account, priced),
         "able": capabilities(form.adapter, account),
         "rings": account is not None and accounts.reaches_us(account),
     }
@@ -193,37 +261,3 @@ def provider_page(request: HttpRequest, form: ProviderForm) -> HttpResponse:
 
 def capabilities(adapter: Provider, account: ProviderAccount | None) -> Capabilities:
     return accounts.capabilities(account or ProviderAccount(provider=adapter.slug, base_url=adapter.base_url))
-
-
-# --- Prices --------------------------------------------------------------------------------------------------------
-
-
-@access.site_admin
-def prices(request: HttpRequest) -> HttpResponse:
-    """The whole list in one form: all its changes are saved, or none."""
-    forms = price_forms(request.POST if request.method == "POST" else None)
-    if request.method != "POST" or not all(form.is_valid() for form in forms):
-        status = 422 if request.method == "POST" else 200
-        return render(request, "console/prices.html", {"groups": by_provider(forms)}, status=status)
-    save_prices(forms)
-    messages.success(request, "Prices saved. They hold for tasks sent from now on.")
-    return redirect("prices")
-
-
-def price_forms(data) -> list[PriceForm]:
-    """One form for each picture that a provider can make or that has a price."""
-    rows = {(row.provider, row.family, row.resolution): row for row in Price.objects.all()}
-    real = {account.provider: account for account in ProviderAccount.objects.real()}
-    return [
-        PriceForm(data, provider=slug, family=family, resolution=resolution, price=rows.get((slug, family, resolution)))
-        for slug, adapter in adapters.ALL.items()
-        for family in FAMILIES
-        for resolution in RESOLUTIONS
-        if (slug, family, resolution) in rows or family in capabilities(adapter, real.get(slug)).families
-    ]
-
-
-def by_provider(forms: list[PriceForm]) -> list[tuple[Provider, list[PriceForm]]]:
-    return [
-        (adapter, [form for form in forms if form.place["provider"] == slug]) for slug, adapter in adapters.ALL.items()
-    ]
