@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 import structlog
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db.models import Q
-from django.http import FileResponse, HttpResponse, HttpResponseRedirect
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils import timezone
+from django.utils.cache import get_conditional_response
+from django.utils.http import quote_etag
 
 from . import faults, http, imaging
 from .models import Hosting, Reference, Result, Task, Team, User
@@ -24,7 +30,10 @@ from .models.base import new_token, write
 log = structlog.get_logger(__name__)
 SIGNED_OPEN_S = 600  # a signed address of the bucket answers this long
 NAME_MAX_CHARS = 120
-KEPT_BY_ONE = "private, max-age=86400, immutable"
+# For ever, but by one browser only, and by that only for who was signed in: the answers say `Vary: Cookie`, because the
+# session was looked at, so whoever signs in next asks anew; what is the same is answered with 304, what is not theirs
+# with 404. A name with a version in it would have to change for a whole team whenever one of them leaves.
+KEPT_BY_ONE = "private, max-age=31536000, immutable"
 EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
 
@@ -168,17 +177,30 @@ def has_lost(keys: Iterable[str]) -> bool:
         return False
 
 
-def response(key: str, mime: str, *, download_name: str | None = None, private: bool = True) -> HttpResponse:
-    """A stored file as an answer: from our disk, or by a short-lived signed address of the bucket.
+def read(key: str) -> bytes:
+    """All of a file that is no larger than a picture. Raises FileNotFoundError or StorageDown."""
+    try:
+        with open_file(key) as file:
+            return file.read()
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # boto's errors again
+        raise StorageDown(type(error).__name__) from error
+
+
+def response(
+    key: str, mime: str, *, request: HttpRequest | None = None, download_name: str | None = None, private: bool = True
+) -> HttpResponse:
+    """A stored file as an answer: by the web server in front of us, by a short-lived signed address of the bucket, or
+    from our disk; then with the parts and the 304 that `request` asks for. Raises FileNotFoundError.
 
     The type is our encoder's, never the client's. `private` files may be kept by the browser that asked, by nobody else.
     """
     if private and settings.S3_BUCKET:
         return _sent_to_bucket(_signed_url(key, mime, download_name))
+    etag = quote_etag(sha256(key.encode()).hexdigest()[:32])  # names are by content, or used once
     try:
-        answer = FileResponse(
-            open_file(key), content_type=mime, as_attachment=bool(download_name), filename=download_name or ""
-        )
+        answer = _sent(key, mime, download_name, request, etag)
     except FileNotFoundError:
         raise
     except Exception as error:  # boto's errors again; a bucket's file has been read whole by now
@@ -186,9 +208,77 @@ def response(key: str, mime: str, *, download_name: str | None = None, private: 
         return HttpResponse(
             "Pictures cannot be read right now. Try again in a minute.", status=503, content_type="text/plain"
         )
+    answer["ETag"] = etag
     answer["Cache-Control"] = KEPT_BY_ONE if private else "public, max-age=3600"
     answer["X-Content-Type-Options"] = "nosniff"
+    return answer
+
+
+def _sent(key: str, mime: str, name: str | None, request: HttpRequest | None, etag: str) -> HttpResponse:
+    if settings.X_ACCEL and not settings.S3_BUCKET:
+        return _sent_by_the_server(key, mime, name)
+    known = get_conditional_response(request, etag=etag) if request else None
+    if known is not None:
+        return known
+    file = open_file(key)
+    return _part(file, mime, name, request, etag) or _whole(file, mime, name)
+
+
+def _whole(file: IO[bytes], mime: str, name: str | None) -> HttpResponse:
+    answer = FileResponse(file, content_type=mime, as_attachment=bool(name), filename=name or "")
+    answer["Accept-Ranges"] = "bytes"
     return answer  # type: ignore[return-value]
+
+
+def _sent_by_the_server(key: str, mime: str, name: str | None) -> HttpResponse:
+    """nginx, told where it lies, does the rest: parts, 304, sendfile."""
+    if not default_storage.exists(key):
+        raise FileNotFoundError(key)
+    answer = HttpResponse(content_type=mime)
+    answer["X-Accel-Redirect"] = f"{settings.X_ACCEL.rstrip('/')}/{quote(key)}"
+    if name:
+        answer["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer
+
+
+RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")  # one part; whoever wants several at once gets all of it
+
+
+def _part(file: IO[bytes], mime: str, name: str | None, request: HttpRequest | None, etag: str) -> HttpResponse | None:
+    """The bytes that were asked for (RFC 9110, 14): a download that broke off goes on where it was."""
+    if request is None or request.method != "GET" or request.headers.get("If-Range", etag) != etag:
+        return None
+    asked = RANGE.fullmatch(request.headers.get("Range", "").strip())
+    if asked is None or not any(asked.groups()):
+        return None
+    size = file.size  # type: ignore[attr-defined]
+    first, last = asked.groups()
+    start = int(first) if first else max(0, size - int(last))
+    end = min(size, int(last) + 1) if first and last else size
+    if start >= end:
+        file.close()
+        headers = {"Content-Range": f"bytes */{size}"}
+        return HttpResponse(status=416, content_type="text/plain", headers=headers)
+    file.seek(start)
+    part = _Part(file, end - start)
+    answer = FileResponse(part, status=206, content_type=mime, as_attachment=bool(name), filename=name or "")
+    answer["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+    answer["Content-Length"] = str(end - start)
+    answer["Accept-Ranges"] = "bytes"
+    return answer  # type: ignore[return-value]
+
+
+class _Part:
+    """So many of a file's next bytes, as FileResponse reads them."""
+
+    def __init__(self, file: IO[bytes], length: int) -> None:
+        self._file, self._left = file, length
+        self.close = file.close
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(data)
+        return data
 
 
 def _sent_to_bucket(url: str) -> HttpResponse:
@@ -222,6 +312,18 @@ def _put(folder: str, picture: imaging.Picture, suffix: str = "") -> str:
     except Exception as error:  # boto's errors share no base with OSError; whichever it is, our storage failed
         raise StorageDown(type(error).__name__) from error
     return key
+
+
+def delete_files(keys: Iterable[str]) -> None:
+    """For good, and a folder of our disk with its last file. One that is not there any more is no error."""
+    for key in keys:
+        try:
+            default_storage.delete(key)
+        except Exception as error:  # boto's errors again
+            raise StorageDown(type(error).__name__) from error
+        if not settings.S3_BUCKET:
+            with suppress(OSError):  # others lie in it
+                Path(default_storage.path(key)).parent.rmdir()
 
 
 def _spool(task: Task) -> Path:

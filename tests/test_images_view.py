@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import threading
 from datetime import timedelta
+from xml.etree import ElementTree
 
 import pytest
 from django.core.files.storage import default_storage
 from django.utils import timezone
+from PIL import Image
 
-from flux2web import storage
-from flux2web.models import Reference
+from flux2web import imaging, storage
+from flux2web.models import Membership, Reference
+from flux2web.views import images
 
 from . import factories
 from .pictures import HUGE_WEBP, picture, upload
@@ -180,3 +185,177 @@ def test_the_page_for_our_own_failures_needs_no_database(client_for, cleo, north
     answer = client.get("/t/north/")
     assert answer.status_code == 500
     assert "Something broke" in answer.content.decode()
+
+
+# --- To take away ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def owl(north, cleo):
+    """A done task with a real picture, 60 by 40, as JPEG."""
+    task = factories.make_task(north, user=cleo, state="done", prompt='An owl & "moon" <b>é', seed=7)
+    content = imaging.clean_result(picture("teal", (60, 40), "JPEG"))
+    result = task.result
+    result.key, result.mime = factories.store(f"results/owl-{task.pk}.jpg", content.data), "image/jpeg"
+    result.width_px, result.height_px = 60, 40
+    result.save()
+    return task
+
+
+def taken(client, task, variant: str, query: str = ""):
+    return client.get(f"/t/north/results/{task.pk}/{variant}{query}")
+
+
+@pytest.mark.parametrize(("variant", "form", "extension"), [("png", "PNG", "png"), ("webp", "WEBP", "webp")])
+def test_a_picture_is_taken_away_in_another_format(client_for, eve, owl, variant, form, extension):
+    answer = taken(client_for(eve), owl, variant)
+    with Image.open(io.BytesIO(answer.content)) as image:
+        assert (image.format, image.size) == (form, (60, 40))
+        assert not image.getexif()
+        assert "xmp" not in image.info
+    assert answer["Content-Type"] == f"image/{variant}"
+    assert answer["Content-Disposition"] == f'attachment; filename="flux2web-{owl.pk}.{extension}"'
+    assert "no-store" in answer["Cache-Control"]
+
+
+def test_its_own_format_is_the_very_file(client_for, eve, owl):
+    answer = taken(client_for(eve), owl, "jpeg")
+    assert content(answer) == storage.read(owl.result.key)
+    assert answer["Content-Disposition"] == f'attachment; filename="flux2web-{owl.pk}.jpg"'
+
+
+@pytest.mark.parametrize("variant", ["download", "jpeg", "png", "webp"])
+def test_the_settings_are_in_the_file_for_whoever_wants_them(client_for, eve, cleo, owl, variant):
+    kept = storage.read(owl.result.key)
+    answer = taken(client_for(eve), owl, variant, "?settings=1")
+    with Image.open(io.BytesIO(answer.content)) as image:
+        image.load()
+        assert image.size == (60, 40)
+        packet = image.info.get("xmp") or image.info["XML:com.adobe.xmp"].encode()
+        if variant == "png":
+            assert "seed: 7" in image.text["parameters"]
+    said = ElementTree.fromstring(packet)
+    texts = [text.strip() for text in said.itertext() if text.strip()]
+    assert texts[0] == 'An owl & "moon" <b>é'
+    assert {"FLUX.2 pro", "4:3", "1K", "7", "revid", str(owl.pk)} <= set(texts)
+    for somebody in (str(cleo), cleo.email, str(eve)):
+        assert somebody.encode() not in answer.content
+    assert storage.read(owl.result.key) == kept
+    assert b"owl" not in kept
+
+
+def test_the_same_pixels_with_settings_and_without(client_for, eve, owl):
+    plain, worded = (taken(client_for(eve), owl, "png", query).content for query in ("", "?settings=1"))
+    with Image.open(io.BytesIO(plain)) as one, Image.open(io.BytesIO(worded)) as other:
+        assert one.tobytes() == other.tobytes()
+
+
+def test_copies_are_made_for_members_only(client_for, zoe, sam, owl, north):
+    for stranger in (zoe, sam):
+        for variant in ("png", "jpeg", "download"):
+            assert taken(client_for(stranger), owl, variant, "?settings=1").status_code == 404
+    assert taken(client_for(zoe), owl, "gif").status_code == 404
+
+
+def test_a_private_picture_is_only_its_authors_to_take(client_for, cleo, ben, owl):
+    owl.private = True
+    owl.save()
+    assert taken(client_for(ben), owl, "png").status_code == 404
+    assert taken(client_for(cleo), owl, "png").status_code == 200
+
+
+def test_when_too_many_are_being_converted_it_says_so(client_for, eve, owl, monkeypatch):
+    monkeypatch.setattr(images, "CONVERTING_WAIT_S", 0)
+    monkeypatch.setattr(images, "_converting", threading.BoundedSemaphore(1))
+    with images._converting:
+        answer = taken(client_for(eve), owl, "png")
+    assert (answer.status_code, answer["Retry-After"]) == (503, "10")
+    assert "Try again in a moment" in answer.content.decode()
+    assert taken(client_for(eve), owl, "png").status_code == 200
+
+
+def test_a_copy_of_what_is_lost_or_unreadable_is_refused_in_words(client_for, eve, owl, monkeypatch):
+    with monkeypatch.context() as down:
+        down.setattr(storage, "open_file", lambda key: (_ for _ in ()).throw(OSError("down")))
+        answer = taken(client_for(eve), owl, "png")
+        assert (answer.status_code, b"cannot be read right now" in answer.content) == (503, True)
+    default_storage.delete(owl.result.key)
+    assert taken(client_for(eve), owl, "png").status_code == 404
+    factories.store(owl.result.key, b"\xff\xd8\xff broken")
+    assert taken(client_for(eve), owl, "png").status_code == 422
+
+
+# --- Kept by browsers --------------------------------------------------------------------------------------------------------
+
+
+def test_a_browser_keeps_a_thumbnail_for_ever_but_for_one_person(client_for, eve, done):
+    answer = client_for(eve).get(f"/t/north/results/{done.pk}/320")
+    assert answer["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert "Cookie" in answer["Vary"]
+
+
+def test_who_asks_again_is_told_that_it_is_the_same(client_for, eve, zoe, done):
+    address = f"/t/north/results/{done.pk}/320"
+    client = client_for(eve)
+    etag = client.get(address)["ETag"]
+    again = client.get(address, headers={"If-None-Match": etag})
+    assert (again.status_code, again.content) == (304, b"")
+    assert "immutable" in again["Cache-Control"]
+    assert client.get(address, headers={"If-None-Match": '"other"'}).status_code == 200
+    assert client.get(f"/t/north/results/{done.pk}/640")["ETag"] != etag
+    # The next person at the same browser has another session: asks anew, and is told nothing.
+    assert client_for(zoe).get(address, headers={"If-None-Match": etag}).status_code == 404
+
+
+def test_who_has_left_does_not_get_a_304_either(client_for, eve, north, done):
+    client = client_for(eve)
+    etag = client.get(f"/t/north/results/{done.pk}/320")["ETag"]
+    Membership.objects.filter(user=eve).delete()
+    assert client.get(f"/t/north/results/{done.pk}/320", headers={"If-None-Match": etag}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [("bytes=0-9", 0, 9), ("bytes=60-", 60, 66), ("bytes=-7", 60, 66), ("bytes=60-9999", 60, 66)],
+)
+def test_a_part_is_sent_to_who_asks_for_one(client_for, eve, done, asked, first, last):
+    size = len(factories.PNG)
+    answer = client_for(eve).get(f"/t/north/results/{done.pk}/original", headers={"Range": asked})
+    assert size == 67
+    assert answer.status_code == 206
+    assert answer["Content-Range"] == f"bytes {first}-{last}/{size}"
+    assert int(answer["Content-Length"]) == last - first + 1
+    assert content(answer) == factories.PNG[first : last + 1]
+
+
+@pytest.mark.parametrize("asked", ["bytes=5-2", "bytes=67-", "bytes=-0"])
+def test_a_part_that_is_not_there_is_refused(client_for, eve, done, asked):
+    answer = client_for(eve).get(f"/t/north/results/{done.pk}/original", headers={"Range": asked})
+    assert (answer.status_code, answer["Content-Range"]) == (416, "bytes */67")
+
+
+@pytest.mark.parametrize("asked", ["bytes=-", "lines=1-2", "bytes=0-1,3-4", "bytes=a-b", f"bytes={'9' * 40}-", ""])
+def test_nonsense_about_parts_gets_the_whole(client_for, eve, done, asked):
+    answer = client_for(eve).get(f"/t/north/results/{done.pk}/original", headers={"Range": asked})
+    assert (answer.status_code, content(answer)) == (200, factories.PNG)
+
+
+def test_a_part_of_what_has_changed_since_is_the_whole(client_for, eve, done):
+    address, client = f"/t/north/results/{done.pk}/original", client_for(eve)
+    etag = client.get(address)["ETag"]
+    for known, status in ((etag, 206), ('"old"', 200)):
+        assert client.get(address, headers={"Range": "bytes=0-9", "If-Range": known}).status_code == status
+
+
+def test_behind_nginx_the_file_is_named_and_not_read(client_for, eve, zoe, done, settings, monkeypatch):
+    settings.X_ACCEL = "/stored/"
+    monkeypatch.setattr(storage, "open_file", lambda key: 1 / 0)
+    address = f"/t/north/results/{done.pk}/download"
+    answer = client_for(eve).get(address)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer["X-Accel-Redirect"] == f"/stored/{done.result.key}"
+    assert (answer["Content-Type"], answer["Content-Disposition"][:10]) == ("image/png", "attachment")
+    assert "private" in answer["Cache-Control"]
+    assert client_for(zoe).get(address).status_code == 404
+    default_storage.delete(done.result.key)
+    assert client_for(eve).get(address).status_code == 404

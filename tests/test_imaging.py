@@ -554,3 +554,78 @@ def test_child_is_limited(children):
 def test_module_needs_no_django():
     program = "import sys, flux2web.imaging; sys.exit('django' in sys.modules or 'httpx' in sys.modules)"
     assert subprocess.run([imaging.sys.executable, "-c", program], check=False).returncode == 0
+
+
+# --- copies to take away ---------------------------------------------------------------------------------------------
+
+WORDS = {"prompt": 'Owl & <b>"moon"</b>\x00\ud800 🦉', "seed": "7", "provider": ""}
+
+
+def in_file(picture):
+    """The XMP that Pillow finds in it."""
+    info = opened(picture).info
+    return info["xmp"] if "xmp" in info else info["XML:com.adobe.xmp"].encode()
+
+
+@pytest.mark.parametrize("form", imaging.RESULT_FORMATS)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("target", imaging.RESULT_FORMATS)
+def test_copy_in_another_format_says_its_words_and_keeps_its_pixels(form, mode, target):
+    if (form, mode) == ("JPEG", "RGBA"):
+        pytest.skip("no JPEG has transparency")
+    image = drawing(mode)
+    if mode == "RGBA":
+        image.putpixel((0, 0), (0, 0, 0, 0))
+    kept = imaging.clean_result(saved(image, form))
+    copy = imaging.converted(kept.data, target)
+    worded = imaging.with_words(copy, WORDS)
+    assert (copy.mime, opened(copy).size) == (imaging.MIMES[target], (64, 48))
+    assert opened(copy).tobytes() == opened(worded).tobytes()
+    assert opened(worded).mode == opened(copy).mode == ("RGB" if target == "JPEG" else mode)
+    assert b'Owl &amp; &lt;b&gt;"moon"&lt;/b&gt; \xf0\x9f\xa6\x89' in in_file(worded)
+    assert b"<flux2web:seed>7<" in in_file(worded)
+    assert b"flux2web:provider" not in in_file(worded)
+    assert imaging.clean_result(worded.data).data == imaging.clean_result(copy.data).data
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"lossless": False}])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_webp_of_each_kind_takes_words(mode, options):
+    image = drawing(mode)
+    if mode == "RGBA":
+        image.putpixel((0, 0), (0, 0, 0, 0))
+    kept = imaging.clean_result(saved(image, "WEBP", **options))
+    worded = imaging.with_words(kept, WORDS)
+    assert opened(worded).tobytes() == opened(kept).tobytes()
+    assert b"Owl" in in_file(worded)
+
+
+def test_jpeg_without_transparency_is_white_where_it_was():
+    image = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    copy = imaging.converted(imaging.clean_result(saved(image, "PNG")).data, "JPEG")
+    assert opened(copy).getpixel((8, 8)) == (255, 255, 255)
+
+
+def test_jpeg_that_has_no_jfif_takes_words_too():
+    data = saved(drawing(), "JPEG")
+    bare = data[:2] + data[4 + int.from_bytes(data[4:6], "big") :]
+    picture = imaging._picture(bare, "JPEG", (64, 48))
+    assert b"Owl" in in_file(imaging.with_words(picture, WORDS))
+
+
+def test_words_that_are_too_long_are_cut():
+    picture = imaging.clean_result(saved(drawing(), "JPEG"))
+    worded = imaging.with_words(picture, {"prompt": "&" * 50_000, "seed": "7"})
+    assert len(in_file(worded)) <= imaging.XMP_MAX_BYTES
+    assert b"<flux2web:seed>7<" in in_file(worded)
+
+
+def test_what_is_too_long_for_webp_is_refused():
+    with pytest.raises(imaging.BadImage, match="too long for WebP"):
+        imaging.converted(saved(Image.new("RGB", (4, imaging.WEBP_HEIGHT_MAX_PX + 1)), "PNG"), "WEBP")
+
+
+def test_copy_is_made_in_a_child():
+    assert imaging.convert(saved(drawing(), "PNG"), "WEBP").mime == "image/webp"
+    with pytest.raises(imaging.BadImage):
+        imaging.convert(b"Dear diary", "PNG")

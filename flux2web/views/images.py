@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import BoundedSemaphore
 from typing import Any
 
 from django.contrib import messages
@@ -10,23 +11,62 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from .. import access, forms, imaging, storage
-from ..models import Membership, Reference, Role
+from .. import access, files, forms, imaging, storage
+from ..models import Membership, Reference, Result, Role
 
 HOSTED_POLICY = "default-src 'none'; sandbox"
 RESULT_KEYS = {"original": "key", "download": "key", "640": "key_640", "320": "key_320"}
+FORMS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
 THUMB_MIME = "image/webp"
+CONVERTING_MAX, CONVERTING_WAIT_S = imaging.CHILDREN_MAX + 1, 10  # so that pages always find a thread
+_converting = BoundedSemaphore(CONVERTING_MAX)
 
 
 @require_safe
 @access.team(Role.VIEWER)
 def result(request: HttpRequest, member: Membership, task_id: int, variant: str) -> HttpResponse:
-    if variant not in RESULT_KEYS:
+    """A result as it is stored, small, or to take away: also in another format, and with the settings in the file."""
+    if variant not in RESULT_KEYS and variant not in FORMS:
         raise Http404
     row = access.result(member, task_id)
+    if variant in FORMS or (variant == "download" and request.GET.get("settings") == "1"):
+        return _made_for(request, row, FORMS.get(variant, ""))
     mime = row.mime if RESULT_KEYS[variant] == "key" else THUMB_MIME
     name = f"flux2web-{task_id}.{storage.EXTENSIONS[row.mime]}" if variant == "download" else None
-    return _file(getattr(row, RESULT_KEYS[variant]), mime, download_name=name)
+    return _file(request, getattr(row, RESULT_KEYS[variant]), mime, download_name=name)
+
+
+def _made_for(request: HttpRequest, row: Result, form: str) -> HttpResponse:
+    """A copy for this one person; what is stored stays as it is. The same format is the original's very pixels."""
+    has_words = request.GET.get("settings") == "1"
+    mime = imaging.MIMES.get(form, row.mime)
+    name = f"flux2web-{row.task_id}.{storage.EXTENSIONS[mime]}"
+    if mime == row.mime and not has_words:
+        return _file(request, row.key, mime, download_name=name)
+    if not _converting.acquire(timeout=CONVERTING_WAIT_S):
+        return _not_now("Other pictures are being converted. Try again in a moment.", 503)
+    try:
+        data = storage.read(row.key)
+        same = imaging.Picture(data, row.mime, "", row.width_px, row.height_px, row.sha256)
+        picture = same if mime == row.mime else imaging.convert(data, form)
+        picture = imaging.with_words(picture, files.settings_of(row.task)) if has_words else picture
+    except FileNotFoundError:
+        raise Http404 from None
+    except storage.StorageDown:
+        return _not_now("Pictures cannot be read right now. Try again in a minute.", 503)
+    except imaging.BadImage as problem:
+        return _not_now(str(problem), 422)
+    finally:
+        _converting.release()
+    answer = HttpResponse(picture.data, content_type=picture.mime)
+    answer["Content-Disposition"] = f'attachment; filename="{name}"'
+    answer["Cache-Control"] = "private, no-store"
+    answer["X-Content-Type-Options"] = "nosniff"
+    return answer
+
+
+def _not_now(text: str, status: int) -> HttpResponse:
+    return HttpResponse(text, status=status, content_type="text/plain; charset=utf-8", headers={"Retry-After": "10"})
 
 
 @require_safe
@@ -36,14 +76,14 @@ def reference(request: HttpRequest, member: Membership, reference_id: int, varia
         raise Http404
     row = access.reference(member, reference_id)
     if variant == "thumb":
-        return _file(row.thumb_key, THUMB_MIME)
-    return _file(row.key, row.mime)
+        return _file(request, row.thumb_key, THUMB_MIME)
+    return _file(request, row.key, row.mime)
 
 
-def _file(key: str, mime: str, **options: Any) -> HttpResponse:
+def _file(request: HttpRequest, key: str, mime: str, **options: Any) -> HttpResponse:
     """A row may outlive its file (a restored backup): then there is nothing at this address."""
     try:
-        return storage.response(key, mime, **options)
+        return storage.response(key, mime, request=request, **options)
     except FileNotFoundError as missing:
         raise Http404 from missing
 
@@ -55,7 +95,7 @@ def hosted(request: HttpRequest, name: str) -> HttpResponse:
     hosting = storage.open_hosting(name)
     if hosting is None:
         raise Http404
-    answer = _file(hosting.reference.key, hosting.reference.mime, private=False)
+    answer = _file(request, hosting.reference.key, hosting.reference.mime, private=False)
     answer["Content-Security-Policy"] = HOSTED_POLICY
     answer["Content-Disposition"] = "inline"
     return answer
