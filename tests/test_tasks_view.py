@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from urllib.parse import urlencode
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from PIL import Image
 
-from flux2web import queries
-from flux2web.models import Budget, State, Task
+from flux2web import queries, shelf
+from flux2web.models import Budget, Collection, Comment, Membership, Notice, Reference, State, Task
 
 from . import factories
+from .pictures import picture
 
 HTMX = {"HX-Request": "true"}
 
@@ -44,7 +48,16 @@ def test_every_state_has_a_page(client_for, eve, north, state):
 def test_a_done_task_shows_picture_settings_provider_money_and_file(client_for, eve, north, cleo):
     task = factories.make_task(north, user=cleo, state="done", seed=41, price=24, charged=20)
     page = text(client_for(eve).get(url(task)))
-    for words in ("Cleo", f"task {task.pk}", "41", "Revid", "Charged 20", "4 returned", "1024 × 768", task.upstream_id):
+    for words in (
+        "Cleo",
+        f"task {task.pk}",
+        "41",
+        "Revid",
+        "Held 24 · charged 20",
+        "4 returned",
+        "1024 × 768",
+        task.upstream_id,
+    ):
         assert words in page
     assert f'href="/t/north/results/{task.pk}/download"' in page
 
@@ -200,8 +213,8 @@ def test_a_retry_that_the_budget_does_not_cover_says_so(client_for, cleo, north)
     assert "this needs 10 credits" in page
 
 
-def test_what_did_not_fail_is_not_tried_again(client_for, cleo, north):
-    task = factories.make_task(north, user=cleo, state="done")
+def test_what_is_still_being_made_is_not_run_again(client_for, cleo, north):
+    task = factories.make_task(north, user=cleo, state="running")
     assert client_for(cleo).post(url(task, "retry"), headers=HTMX).status_code == 422
     assert Task.objects.count() == 1
 
@@ -225,3 +238,245 @@ def test_a_viewer_presses_nothing(client_for, eve, north, verb):
     task = factories.make_task(north)
     assert client_for(eve).post(url(task, verb)).status_code == 403
     assert client_for(eve).get(url(task, verb)).status_code == 405
+
+
+# --- What surrounds a picture ----------------------------------------------------------------------------------------------
+
+
+def done(north, user, **fields) -> Task:
+    return factories.make_task(north, user=user, state="done", **fields)
+
+
+def test_the_content_alone_is_for_the_overlay_and_the_page_for_everyone_else(client_for, eve, north):
+    task, client = factories.make_task(north, state="done"), client_for(eve)
+    whole = text(client.get(url(task)))
+    assert whole.startswith("<!doctype html>")
+    for inside in (client.get(url(task), headers=HTMX), client.get(f"{url(task)}?overlay=1")):
+        page = text(inside)
+        assert page.lstrip().startswith('<article class="sheet" id="detail"')
+        assert "HX-Request" in inside["Vary"]
+
+
+def walk(page: str) -> tuple[str | None, str | None]:
+    found = [re.search(rf'href="([^"]*)"[^>]*data-walk="{way}"', page) for way in ("before", "after")]
+    return tuple(link and link[1].replace("&amp;", "&") for link in found)
+
+
+def test_the_arrows_walk_the_list_that_it_was_opened_from(client_for, eve, cleo, dan, north):
+    rows = [
+        done(north, user, prompt=prompt) for user, prompt in ((cleo, "heron one"), (dan, "bowl"), (cleo, "heron two"))
+    ]
+    client = client_for(eve)
+    assert walk(text(client.get(url(rows[1])))) == (url(rows[2]), url(rows[0]))
+    words = text(client.get(f"{url(rows[2])}?q=heron"))
+    assert walk(words) == (None, f"{url(rows[0])}?q=heron")
+    assert 'href="/t/north/history/?q=heron"' in words
+    assert walk(text(client.get(f"{url(rows[0])}?person={cleo.pk}"))) == (f"{url(rows[2])}?person={cleo.pk}", None)
+
+
+@pytest.mark.parametrize(
+    "query", ["q=%00%22%2A", "sort=up&tab=x", "person=9&tag=x", "derived=x&earlier=-1", "q=" + "a" * 9000]
+)
+def test_a_list_that_makes_no_sense_is_walked_as_far_as_it_does(client_for, eve, north, query):
+    task = factories.make_task(north, state="done")
+    assert client_for(eve).get(f"{url(task)}?{query}").status_code == 200
+
+
+def test_it_shows_what_it_began_from_and_how_it_differs(client_for, eve, cleo, north):
+    vase = factories.make_reference(north, name="vase.png")
+    parent = done(north, cleo, prompt="A heron at dawn, three colours", price=10)
+    child = done(
+        north, cleo, prompt="A heron at dusk, three colours", family="flex", price=25, parent=parent, references=[vase]
+    )
+    page = text(client_for(eve).get(url(child)))
+    assert f'href="{url(parent)}"' in page
+    assert "<del>dawn</del><ins>dusk</ins>" in page
+    for words in ("Pro → Flex", "10 credits → 25 credits", "none → vase.png"):
+        assert words in page
+    assert f'href="{url(child)}" data-inside' in text(client_for(eve).get(url(parent)))
+
+
+def test_what_others_keep_to_themselves_is_no_kin(client_for, eve, cleo, north):
+    parent = done(north, cleo, private=True)
+    task = done(north, cleo, parent=parent)
+    done(north, cleo, parent=task, private=True)
+    page = text(client_for(eve).get(url(task)))
+    assert "lineage" not in page
+    assert f"/tasks/{parent.pk}/" not in page
+
+
+def test_many_derived_pictures_come_twelve_at_a_time(client_for, eve, cleo, north):
+    parent = done(north, cleo)
+    kids = [done(north, cleo, parent=parent, price=1) for _ in range(14)]
+    page = text(client_for(eve).get(url(parent)))
+    assert sum(f'href="{url(kid)}" data-inside' in page for kid in kids) == 12
+    more = re.search(r"\?derived=\d+", page)[0]
+    page = text(client_for(eve).get(url(parent) + more))
+    assert [kid.pk for kid in kids if f'href="{url(kid)}" data-inside' in page] == [kids[0].pk, kids[1].pk]
+
+
+def test_a_picture_with_much_around_it_takes_no_more_queries(client_for, ana, cleo, north):
+    parent = done(north, cleo)
+    task = done(north, cleo, parent=parent, references=[factories.make_reference(north)])
+    client = client_for(ana)
+
+    def surround(times: int) -> int:
+        for number in range(times):
+            done(north, cleo, parent=task, price=1)
+            task.comments.create(user=cleo, text=f"word {number}")
+            shelf.add_tag(Membership.objects.get(user=cleo, team=north), [task], f"tag {number % 19}")
+            liker = factories.make_member(north)
+            shelf.like(liker, [task])
+            row = Collection.objects.create(team=north, name=f"c {number}-{times}", owner=ana)
+            row.items.create(task=task)
+        client.get(url(task))
+        with CaptureQueriesContext(connection) as seen:
+            client.get(url(task))
+        return len(seen)
+
+    assert surround(3) == surround(27)
+
+
+# --- Words under it and instead of it --------------------------------------------------------------------------------------
+
+
+def test_a_comment_is_shown_and_whoever_it_names_is_told(client_for, cleo, dan, north):
+    task = done(north, cleo)
+    answer = client_for(dan).post(url(task, "comments"), {"text": "Warmer, @Cleo?"})
+    assert answer["Location"] == f"{url(task)}#comments"
+    assert "Warmer, @Cleo?" in text(client_for(cleo).get(url(task)))
+    assert Notice.objects.filter(user=cleo).count() == 1
+
+
+def test_with_javascript_a_comment_answers_with_the_content(client_for, cleo, north):
+    task = done(north, cleo)
+    page = text(client_for(cleo).post(f"{url(task, 'comments')}?q=harbour", {"text": "Mine"}, headers=HTMX))
+    assert 'id="detail"' in page
+    assert "Mine" in page
+    assert "comments/?q=harbour" in page
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"), [(" \n ", "Write something first"), ("x" * 2001, "at most 2,000 characters")]
+)
+def test_a_comment_that_does_not_do_is_kept_and_said(client_for, cleo, north, typed, words):
+    task = done(north, cleo)
+    answer = client_for(cleo).post(url(task, "comments"), {"text": typed})
+    assert answer.status_code == 422
+    assert words in text(answer)
+    assert typed.strip() in text(answer)
+    assert not Comment.objects.exists()
+
+
+def test_ones_own_comment_is_taken_back_an_admin_takes_back_any_others_none(client_for, ben, cleo, dan, north):
+    task = done(north, cleo)
+    mine, other = (task.comments.create(user=dan, text=words) for words in ("one", "two"))
+    assert client_for(cleo).post(url(task, f"comments/{mine.pk}/delete")).status_code == 403
+    assert client_for(dan).post(url(task, f"comments/{mine.pk}/delete")).status_code == 302
+    assert client_for(dan).post(url(task, f"comments/{mine.pk}/delete")).status_code == 302
+    assert client_for(ben).post(url(task, f"comments/{other.pk}/delete")).status_code == 302
+    assert not Comment.objects.exists()
+
+
+def test_a_description_replaces_the_prompts_start_for_who_cannot_see(client_for, cleo, dan, ben, north):
+    task = done(north, cleo, prompt="A heron")
+    assert client_for(dan).post(url(task, "alt"), {"alt": "no"}).status_code == 403
+    assert (
+        client_for(cleo).post(url(task, "alt"), {"alt": "A grey bird on one leg"})["Location"].endswith("#description")
+    )
+    assert 'alt="A grey bird on one leg"' in text(client_for(dan).get(url(task)))
+    assert 'alt="A grey bird on one leg"' in text(client_for(dan).get(url(task, "card")))
+    assert client_for(ben).post(url(task, "alt"), {"alt": ""}).status_code == 302
+    assert 'alt="A heron"' in text(client_for(dan).get(url(task)))
+
+
+def test_a_description_that_is_too_long_is_kept_and_said(client_for, cleo, north):
+    task = done(north, cleo)
+    answer = client_for(cleo).post(url(task, "alt"), {"alt": "y" * 301})
+    assert answer.status_code == 422
+    assert "at most 300 characters" in text(answer)
+    assert "y" * 301 in text(answer)
+
+
+VERBS = ["retry", "more", "use", "alt", "comments", "comments/1/delete"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_viewer_and_a_stranger_change_nothing(client_for, eve, zoe, cleo, north, verb):
+    task = done(north, cleo)
+    assert client_for(eve).post(url(task, verb)).status_code == 403
+    assert client_for(zoe).post(url(task, verb)).status_code == 404
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_hidden_picture_is_a_missing_one(client_for, dan, cleo, north, verb):
+    for hidden in (done(north, cleo, private=True), done(north, dan, deleted_at=timezone.now())):
+        assert client_for(dan).post(url(hidden, verb)).status_code == 404
+
+
+# --- Again -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_picture_is_run_again_at_the_price_on_the_button(client_for, cleo, dan, north):
+    task = done(north, cleo, seed=7, price=9, account=factories.make_account("vtrix"))
+    assert "Run again · 12 credits" in text(client_for(dan).get(url(task)))
+    answer = client_for(dan).post(url(task, "retry"), {"price": "12", "back": "task"})
+    new = Task.objects.latest("id")
+    assert answer["Location"] == url(new)
+    assert (new.parent_id, new.user, new.seed, new.price_credits) == (task.pk, dan, 7, 12)
+    client_for(dan).post(url(task, "retry"), {"price": "12"})
+    assert Task.objects.filter(parent=task).count() == 2
+
+
+def test_a_price_that_rose_meanwhile_stops_it(client_for, cleo, north):
+    task = done(north, cleo, price=9)
+    answer = client_for(cleo).post(url(task, "retry"), {"price": "9"}, headers=HTMX)
+    assert answer.status_code == 422
+    assert "from 9 to 10 credits" in text(answer)
+    assert "Choose Remix" in text(answer)
+
+
+def test_more_like_this_is_four_with_seeds_of_their_own(client_for, cleo, north):
+    task = done(north, cleo, seed=7)
+    assert "More like this × 4 · 40 credits" in text(client_for(cleo).get(url(task)))
+    answer = client_for(cleo).post(url(task, "more"), {"price": "40"}, headers=HTMX)
+    new = Task.objects.filter(parent=task)
+    assert ids(text(answer)) == [new.earliest("id").pk]
+    assert [row.seed for row in new] == [None] * 4
+    assert Budget.objects.get(team=north).held == 40
+
+
+def test_a_picture_becomes_an_image_of_the_team_and_the_studio_has_it(client_for, cleo, dan, north):
+    task, client = done(north, cleo), client_for(dan)
+    task.result.key = factories.store("results/a-real-one.png", picture("teal", (64, 48)))
+    task.result.save()
+    address = client.post(url(task, "use"))["Location"]
+    row = Reference.objects.get()
+    assert (row.team, row.user, row.name) == (north, dan, f"picture-{task.pk}.png")
+    assert f'name="references" value="{row.pk}"' in text(client.get(address))
+    assert client.post(url(task, "use"))["Location"] == address  # the same picture is the same image
+
+
+def grain(size: tuple[int, int]) -> bytes:
+    """A PNG that does not pack well."""
+    out = BytesIO()
+    Image.effect_noise(size, 80).convert("RGB").save(out, "PNG")
+    return out.getvalue()
+
+
+def test_a_picture_too_large_to_upload_is_an_image_all_the_same(client_for, cleo, north, settings):
+    task = done(north, cleo)
+    content = grain((300, 300))
+    settings.UPLOAD_MAX_BYTES = len(content) - 1
+    task.result.key = factories.store("results/a-large-one.png", content)
+    task.result.save()
+    client_for(cleo).post(url(task, "use"))
+    assert Reference.objects.get().mime == "image/jpeg"
+
+
+def test_a_picture_whose_file_is_lost_is_no_image_and_that_is_said(client_for, cleo, north):
+    task = done(north, cleo)
+    task.result.key = "results/lost.png"
+    task.result.save()
+    answer = client_for(cleo).post(url(task, "use"), {"back": "task"}, follow=True)
+    assert "cannot store pictures right now" in text(answer)

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Generic, TypeVar
+
+from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_POST, require_safe
 
-from .. import access, actors, forms, lifecycle, queries
+from .. import (
+    access,
+    actors,
+    collecting,
+    forms,
+    history,
+    imaging,
+    lifecycle,
+    lineage,
+    queries,
+    shelf,
+    storage,
+)
 from .. import cards as words
 from .. import live as stream
 from ..cards import Card
-from ..models import Membership, Role, State, Task
-from ..orders import Refusal
+from ..forms_history import FilterForm
+from ..models import Batch, Comment, Membership, Reference, Result, Role, State, Task, TaskReference
+from ..orders import Quote, Refusal
+from . import shelf as shelf_page
 
+Row = TypeVar("Row")
 TOO_LATE = "Too late to cancel: it has been sent to the provider. You are charged only if a picture comes."
 RESTED = "We looked a moment ago. The card changes by itself as soon as there is news."
 
@@ -23,11 +46,20 @@ RESTED = "We looked a moment ago. The card changes by itself as soon as there is
 @require_safe
 @access.team(Role.VIEWER)
 def page(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
-    task = access.task(member, task_id)
-    return render(request, "tasks/page.html", _page_context(member, task))
+    """The page; of htmx, or with ?overlay, its content alone. The filters in its address are the list it is walked in."""
+    return _shown(request, member, access.task(member, task_id))
 
 
-def _page_context(member: Membership, task: Task) -> dict[str, object]:
+def _shown(request: HttpRequest, member: Membership, task: Task, *, status: int = 200, **said: object) -> HttpResponse:
+    inside = request.htmx or "overlay" in request.GET  # type: ignore[attr-defined]
+    template = "tasks/_detail.html" if inside else "tasks/page.html"
+    answer = render(request, template, _page_context(request, member, task) | said, status=status)
+    patch_vary_headers(answer, ["HX-Request"])
+    return answer
+
+
+def _page_context(request: HttpRequest, member: Membership, task: Task) -> dict[str, object]:
+    given = request.GET
     return {
         "member": member,
         "task": task,
@@ -36,7 +68,116 @@ def _page_context(member: Membership, task: Task) -> dict[str, object]:
         "siblings": access.tasks(member).filter(batch_id=task.batch_id).select_related("result").order_by("id"),
         "story": words.story(task.events.all()),
         "receipt": words.receipt(task),
+        "is_author": task.user_id == member.user_id,
+        "walk": _walk(member, task, given),
+        "origin": _origin(member, task),
+        "derived": _derived(member, task, forms.as_id(given.get("derived"))),
+        "comments": _comments(task, forms.as_id(given.get("earlier"))),
+        "again": _again(member, task),
+        **(_kept(member, task) if task.state == State.DONE else {}),
     }
+
+
+def _kept(member: Membership, task: Task) -> dict[str, object]:
+    """Hearts, tags and collections."""
+    placed = access.collections(member).filter(items__task=task).order_by("name")
+    addable = collecting.holding(task, collecting.editable(member)).order_by("-holds", "name")  # type: ignore[misc]
+    return {
+        **shelf_page.heart(member, task),
+        "task": task,
+        "tags": shelf_page.tags(task),
+        "placed": placed[:COLLECTIONS_SHOWN],
+        "addable": addable[:COLLECTIONS_SHOWN] if member.may_make else (),
+    }
+
+
+# --- What surrounds it -------------------------------------------------------------------------------------------------
+
+COLLECTIONS_SHOWN = 100
+CHILDREN_SHOWN, COMMENTS_SHOWN = 12, 50
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The pictures before and after this one in the list that it was opened from, and that list's query string."""
+
+    before: int | None
+    after: int | None
+    query: str
+
+
+def _walk(member: Membership, task: Task, given: QueryDict) -> Walk:
+    form = FilterForm(given, member=member)
+    before, after = history.neighbours(member, form.filters(), task)
+    return Walk(before, after, form.query())
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a picture was made after, and how the two orders differ."""
+
+    task: Task
+    card: Card
+    words: list[lineage.Piece]
+    rows: list[lineage.Row]
+
+
+def _origin(member: Membership, task: Task) -> Origin | None:
+    parent = access.tasks(member).select_related("user", "account", "result").filter(pk=task.parent_id).first()
+    if parent is None:
+        return None
+    images = _images(parent, task)
+    rows = [row for row in lineage.rows([parent, task], images) if row.differs]
+    return Origin(parent, Card(parent), lineage.words(parent.prompt, task.prompt), rows)
+
+
+def _images(*tasks: Task) -> list[list[str]]:
+    """The names of each task's images, in order; one query."""
+    return [[use.reference.name for use in uses] for uses in uses_of(tasks)]
+
+
+def uses_of(tasks: Sequence[Task]) -> list[list[TaskReference]]:
+    found = TaskReference.objects.filter(task__in=tasks).select_related("reference").order_by("number")
+    by_task: dict[int, list[TaskReference]] = {}
+    for use in found:
+        by_task.setdefault(use.task_id, []).append(use)
+    return [by_task.get(task.pk, []) for task in tasks]
+
+
+@dataclass(frozen=True)
+class Some(Generic[Row]):
+    """Some of many, and the id from which the rest goes on; 0 where these are all."""
+
+    rows: list[Row]
+    more: int
+
+
+def _derived(member: Membership, task: Task, before: int) -> Some[Card]:
+    """Pictures made after this one, the newest first."""
+    rows = access.tasks(member).filter(parent=task, state=State.DONE).select_related("user", "account", "result")
+    rows = rows.filter(pk__lt=before) if before else rows
+    found = list(rows.order_by("-id")[: CHILDREN_SHOWN + 1])
+    return Some([Card(child) for child in found[:CHILDREN_SHOWN]], _rest(found, CHILDREN_SHOWN))
+
+
+def _comments(task: Task, before: int) -> Some[Comment]:
+    """The newest comments, oldest first."""
+    rows = task.comments.select_related("user")
+    rows = rows.filter(pk__lt=before) if before else rows
+    found = list(rows.order_by("-id")[: COMMENTS_SHOWN + 1])
+    return Some(found[:COMMENTS_SHOWN][::-1], _rest(found, COMMENTS_SHOWN))
+
+
+def _rest(found: Sequence[Model], most: int) -> int:
+    return found[most - 1].pk if len(found) > most else 0
+
+
+def _again(member: Membership, task: Task) -> dict[str, Quote | None]:
+    """What "Run again" and "More like this" cost now; None where nobody could take it."""
+    if not member.may_make or task.state != State.DONE:
+        return {}
+    quotes = {"once": lifecycle.again_price(task), "more": lifecycle.more_price(task)}
+    return {name: found if isinstance(found, Quote) else None for name, found in quotes.items()}
 
 
 @require_safe
@@ -48,12 +189,16 @@ def card(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse
 @require_safe
 @access.team(Role.VIEWER)
 def cards(request: HttpRequest, member: Membership) -> HttpResponse:
-    """Cards that are out of date (?have=id:version,...) or newer (?after=created,id); 204 when there is none."""
+    """Cards that are out of date (?have=id:version,...) or newer (?after=created,id); 204 when there is none.
+
+    X-Gone names those that this member does not see any more.
+    """
     after = queries.read_cursor(request.GET.get("after"))
     found = queries.cards_since(member, _have(request.GET.get("have", "")), after)
-    if not found:
-        return HttpResponse(status=204)
-    return HttpResponse("".join(stream.render_card(task) for task in found), headers={"Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store", "X-Gone": ",".join(map(str, found.gone))}
+    if not found.cards:
+        return HttpResponse(status=204, headers=headers)
+    return HttpResponse("".join(stream.render_card(task) for task in found.cards), headers=headers)
 
 
 def _have(text: str) -> dict[int, int]:
@@ -85,11 +230,25 @@ def cancel(request: HttpRequest, member: Membership, task_id: int) -> HttpRespon
 @access.team(Role.MEMBER)
 def retry(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
     task = access.task(member, task_id)
-    outcome = lifecycle.retry(member, task)
+    return _sent(request, task, lifecycle.retry(member, task, price_seen=_price_seen(request)))
+
+
+@require_POST
+@access.team(Role.MEMBER)
+def more(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
+    task = access.task(member, task_id)
+    return _sent(request, task, lifecycle.more(member, task, price_seen=_price_seen(request)))
+
+
+def _price_seen(request: HttpRequest) -> int | None:
+    return forms.as_id(request.POST.get("price")) or None
+
+
+def _sent(request: HttpRequest, task: Task, outcome: Batch | Refusal) -> HttpResponse:
     if isinstance(outcome, Refusal):
         return _refused(request, task, outcome.message)
     actors.kick_batch(outcome)
-    return _told(request, outcome.tasks.get())
+    return _told(request, outcome.tasks.earliest("id"))
 
 
 @require_POST
@@ -99,6 +258,80 @@ def check(request: HttpRequest, member: Membership, task_id: int) -> HttpRespons
     next_ = lifecycle.look_now(task, member.user)
     actors.kick(task.pk, next_)
     return _told(request, task, "" if next_ else RESTED)
+
+
+# --- Words and uses ------------------------------------------------------------------------------------------------------
+
+
+@require_POST
+@access.team(Role.MEMBER)
+def use(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
+    """The picture becomes one of the team's images. On to the studio, where it takes the next free slot."""
+    task = access.task(member, task_id)
+    try:
+        reference = _as_reference(member, access.result(member, task_id))
+    except imaging.BadImage as problem:
+        return _refused(request, task, f"This picture cannot be used as an image: {problem}")
+    except (storage.StorageDown, FileNotFoundError):
+        return _refused(request, task, forms.STORAGE_DOWN)
+    return redirect(f"{reverse('studio', args=[member.team.slug])}?references={reference.pk}&what=image")
+
+
+def _as_reference(member: Membership, result: Result) -> Reference:
+    """A result may be larger than an upload: then as a JPEG."""
+    data, name = storage.read(result.key), f"picture-{result.task_id}.{storage.EXTENSIONS[result.mime]}"
+    if len(data) > settings.UPLOAD_MAX_BYTES:
+        data = imaging.convert(data, "JPEG").data
+    return storage.save_reference(member.team, member.user, BytesIO(data), name)
+
+
+@require_POST
+@access.team(Role.MEMBER)
+def set_alt(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
+    task = access.task(member, task_id)
+    if task.user_id != member.user_id and not member.may_manage:
+        raise PermissionDenied("Only its author or a team admin can describe a picture.")
+    typed = request.POST.get("alt", "")
+    try:
+        shelf.set_alt(member, task, typed)
+    except shelf.Refused as problem:
+        return _shown(request, member, task, status=422, alt_problem=str(problem), alt_typed=typed)
+    return _changed(request, member, task, "description")
+
+
+@require_POST
+@access.team(Role.MEMBER)
+def comment(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
+    task = access.task(member, task_id)
+    typed = request.POST.get("text", "")
+    try:
+        shelf.comment(member, task, typed)
+    except shelf.Refused as problem:
+        return _shown(request, member, task, status=422, comment_problem=str(problem), comment_typed=typed)
+    return _changed(request, member, task, "comments")
+
+
+@require_POST
+@access.team(Role.MEMBER)
+def delete_comment(request: HttpRequest, member: Membership, task_id: int, comment_id: int) -> HttpResponse:
+    """Of one that is gone already: it is what was asked for."""
+    task = access.task(member, task_id)
+    try:
+        shelf.delete_comment(member, task, comment_id)
+    except shelf.Refused as problem:
+        raise PermissionDenied(str(problem)) from problem
+    return _changed(request, member, task, "comments")
+
+
+def _changed(request: HttpRequest, member: Membership, task: Task, place: str) -> HttpResponse:
+    """The content as it is now, or the page again where the form stood on it."""
+    if request.htmx:  # type: ignore[attr-defined]
+        return _shown(request, member, access.task(member, task.pk))
+    query = FilterForm(request.GET, member=member).query()
+    return redirect(f"{reverse('task', args=[member.team.slug, task.pk])}{query and f'?{query}'}#{place}")
+
+
+# --- Answers -------------------------------------------------------------------------------------------------------------
 
 
 def _told(request: HttpRequest, task: Task, problem: str = "") -> HttpResponse:
