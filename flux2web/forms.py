@@ -105,6 +105,7 @@ class ComposeForm(forms.Form):
     parent = forms.CharField(required=False)
     price = forms.CharField(required=False)
     key = forms.CharField(max_length=80, required=False)
+    again = forms.CharField(max_length=80, required=False)  # "make it anyway": said now, or of what twins.mark names
 
     def __init__(self, *args: Any, member: Membership, draft: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -154,6 +155,11 @@ class ComposeForm(forms.Form):
     def _slots(self, ids: list[int]) -> list[Slot]:
         rows = access.references(self.member).in_bulk(ids)
         return [Slot(number, pk, rows.get(pk)) for number, pk in enumerate(ids, 1)]
+
+    @property
+    def gone(self) -> list[int]:
+        """Numbers of the images that are not here any more."""
+        return [slot.number for slot in self.slots if slot.reference is None]
 
     def _check_references(self) -> None:
         if (over := len(self.slots) - REFERENCES_MAX) > 0:
@@ -226,17 +232,28 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def like(task: Task) -> dict[str, Any]:
-    """A form filled as this task was asked for."""
-    return {
-        "prompt": task.prompt,
+WHATS = ("all", "remix", "prompt", "settings")  # what of a task a form may be filled with
+
+
+def like(task: Task, what: str = "all") -> dict[str, Any]:
+    """A form filled as this task was asked for: with all of it, all but its seed, its prompt, or its settings.
+
+    The first two make what is sent then a child of this task.
+    """
+    prompt = {"prompt": task.prompt}
+    settings = {
         "family": task.family,
         "aspect_ratio": task.aspect_ratio,
         "resolution": task.resolution,
         "provider": task.provider,
-        "seed": "" if task.seed is None else str(task.seed),
         "output_format": task.output_format,
         "safety_tolerance": "" if task.safety_tolerance is None else str(task.safety_tolerance),
-        "references": [use.reference_id for use in task.task_references.all()],
-        "parent": str(task.pk),
     }
+    images = {"references": [use.reference_id for use in task.task_references.all()], "parent": str(task.pk)}
+    seed = {"seed": "" if task.seed is None else str(task.seed)}
+    parts: dict[str, list[dict[str, Any]]] = {
+        "prompt": [prompt],
+        "settings": [settings],
+        "remix": [prompt, settings, images],
+    }
+    return {name: value for part in parts.get(what, [prompt, settings, images, seed]) for name, value in part.items()}

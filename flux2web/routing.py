@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.utils import timezone
@@ -27,6 +27,7 @@ class Offer:
     sandbox: bool
     ready: bool
     note: str
+    is_priced: bool  # False: off, for nothing of it has a price
     callback: bool
     reachable_references: bool
 
@@ -50,23 +51,39 @@ class Candidate:
 
 def offers() -> list[Offer]:
     """Every account that new tasks may be sent to, in the providers' order."""
-    now = timezone.now()
-    return [_offer(account, now) for account in accounts.usable()]
+    now, priced = timezone.now(), pricing.priced_pictures()
+    return [_offer(account, priced.get(account.provider, set()), now) for account in accounts.usable()]
 
 
-def _offer(account: ProviderAccount, now: datetime) -> Offer:
+def _offer(account: ProviderAccount, priced: set[tuple[str, str]], now: datetime) -> Offer:
     able, reachable = accounts.capabilities(account), accounts.reaches_us(account)
-    paused = account.is_paused(now)
+    able, is_priced = _with_price(able, priced)
+    paused = f"Paused until {account.paused_until:%H:%M} UTC: {account.pause_reason}" if account.is_paused(now) else ""
+    note = paused if is_priced else "No price: off"
     return Offer(
         slug=account.provider,
         name=providers.get(account.provider).name,
         capabilities=able,
         sandbox=account.sandbox,
-        ready=not paused,
-        note=f"Paused until {account.paused_until:%H:%M} UTC: {account.pause_reason}" if paused else "",
+        ready=not note,
+        note=note,
+        is_priced=is_priced,
         callback=able.callback and reachable,
         reachable_references=able.takes_uploads or reachable,
     )
+
+
+def _with_price(able: Capabilities, priced: set[tuple[str, str]]) -> tuple[Capabilities, bool]:
+    """Without the families and resolutions that have no price at all; what is missing between them, the quote says.
+
+    As it is, and False, where nothing has a price.
+    """
+    pairs = [(family, each) for family in able.families for each in able.resolutions if (family, each) in priced]
+    if not pairs:
+        return able, False
+    families = tuple(dict.fromkeys(family for family, _ in pairs))
+    resolutions = tuple(each for each in able.resolutions if each in {each for _, each in pairs})
+    return replace(able, families=families, resolutions=resolutions), True
 
 
 def candidates(order: Order) -> list[Candidate]:
@@ -149,9 +166,9 @@ def _why_not(order: Order) -> Refusal:
         return Refusal("provider", "", "No provider is set up yet. A site admin can add one in the console.")
     problems = [found for account in rows if (found := problem(order, account))]
     if not problems:
-        return Refusal(
-            "provider", "provider", "No price is known for this, so it cannot be sent. A site admin can set one."
-        )
+        who = providers.get(order.provider).name if order.provider else "No provider here"
+        what = f"{who} has {'no' if order.provider else 'a'} price for {order.family} {order.resolution}"
+        return Refusal("provider", "provider", f"{what}, so it is off. Choose another, or ask a site admin to set one.")
     field, message = problems[0]
     if not order.provider and field != "aspect_ratio":
         message = f"No provider here can do all of this at once. {message}"

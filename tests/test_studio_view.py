@@ -7,8 +7,9 @@ import re
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from flux2web.models import Batch, Budget, Price, Reference, Role, Task
+from flux2web.models import Batch, Budget, Membership, Price, Reference, Role, Task
 
 from . import factories
 from .pictures import HUGE_WEBP, picture, upload
@@ -58,6 +59,10 @@ def slots(page: str) -> list[int]:
 
 def problems(page: str) -> str:
     return re.search(r'id="compose-problems".*?</div>', page, re.S)[0]
+
+
+def at_the_button(page: str) -> str:
+    return re.search(r'id="short".*?</div>', page, re.S)[0]
 
 
 # --- Opening ---------------------------------------------------------------------------------------------------------------
@@ -340,7 +345,7 @@ def test_too_few_credits_are_said_with_what_is_left(send, north):
     answer = send(count="4", price="40")
     page = text(answer)
     assert answer.status_code == 422
-    assert "this needs 40 credits, and the team has 15 credits left" in problems(page)
+    assert "this needs 40 credits, and the team has 15 credits left" in at_the_button(page)
     assert "Make 1 instead · 10 credits" in page
     assert ">\nA quiet harbour at dawn" in page
     assert Budget.objects.get(team=north).held == 0
@@ -362,3 +367,280 @@ def test_a_member_whose_role_sank_meanwhile_is_stopped(send, cleo, north, member
     row.role = Role.VIEWER
     row.save()
     assert send(cleo).status_code == 403
+
+
+# --- Limits: which one binds, and what to do about it ------------------------------------------------------------------
+
+
+@pytest.fixture
+def capped(cleo, north, ben):
+    """Cleo with a cap of 50 a period, and Ben who could grant more."""
+    Membership.objects.filter(user=cleo).update(cap=50)
+
+
+def line(page: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", re.search(r'<p class="line.*?</p>', page, re.S)[0]).split())
+
+
+def test_the_line_under_the_button_says_what_is_left_under_each_limit(client_for, cleo, north, revid, capped):
+    assert "50 left of your 50 · team 1,000" in line(text(client_for(cleo).get(STUDIO)))
+
+
+def test_without_a_cap_it_speaks_of_the_team_alone(client_for, cleo, north, revid):
+    assert line(text(client_for(cleo).get(STUDIO))).endswith("Revid 1,000 left")
+
+
+def test_where_the_team_binds_first_it_says_so(client_for, cleo, north, revid, capped):
+    Budget.objects.filter(team=north).update(granted=20)
+    assert "20 left in the team · 50 of your 50" in line(text(client_for(cleo).get(STUDIO)))
+
+
+def test_short_of_the_cap_it_offers_what_fits_the_cap_and_asking(client_for, cleo, north, revid, capped):
+    page = text(client_for(cleo).get(QUOTE, {"count": "8"}))
+    assert "only 50 left of your 50" in page
+    assert "Make 4 instead · 40 credits" in page
+    assert re.search(r'name="amount"[^>]*value="30"', page)
+    assert re.search(r'name="sends_itself" checked', page)
+    assert "Ask Ben" in page
+
+
+def test_a_cap_refuses_at_the_button_and_touches_nothing(send, north, capped):
+    answer = send(count="8", price="80", amount="30", short="30", reason="for the poster")
+    page = text(answer)
+    assert answer.status_code == 422
+    assert "Not sent: this needs 80 credits, you have 50 left of 50 this period." in at_the_button(page)
+    assert "The team&#x27;s budget has 1,000 left." in at_the_button(page)
+    assert "Your limit renews on" in at_the_button(page)
+    assert "<li>" not in problems(page)
+    assert ">\nA quiet harbour at dawn" in page
+    assert re.search(r'name="reason"[^>]*value="for the poster"', page)
+    assert Budget.objects.get(team=north).held == 0
+
+
+def test_an_amount_that_was_typed_stays_and_one_that_was_not_follows_the_price(send, capped):
+    assert re.search(r'name="amount"[^>]*value="70"', text(send(count="8", price="80", amount="70", short="30")))
+    assert re.search(r'name="amount"[^>]*value="30"', text(send(count="8", price="80", amount="10", short="10")))
+
+
+def test_what_is_not_to_send_itself_stays_so(send, capped):
+    assert not re.search(r'name="sends_itself" checked', text(send(count="8", price="80", amount="70", short="30")))
+
+
+def test_ones_own_limit_is_changed_not_asked_about(client_for, cleo, north, revid):
+    Membership.objects.filter(user=cleo).update(own_limit=15)
+    page = text(client_for(cleo).get(QUOTE, {"count": "4"}))
+    assert "only 15 left of your own 15" in page
+    assert "/t/north/usage/#own-limit" in page
+    assert "Ask for more" not in page
+
+
+def test_an_empty_team_budget_names_who_can_help(client_for, cleo, north, revid, sam):
+    Budget.objects.filter(team=north).update(granted=5)
+    assert "Ask Sam" in text(client_for(cleo).get(QUOTE))
+
+
+def test_the_chip_tells_the_limit_that_binds_first_and_in_its_title_all(client_for, cleo, north, revid, capped):
+    page = text(client_for(cleo).get("/t/north/balance/"))
+    assert 'data-available="1000" data-held="0"' in page
+    assert re.search(r'title="50 of your 50 this period, team 1,000\. Renews on', page)
+    assert 'href="/t/north/usage/"' in page
+    assert '<meter min="0" max="50"' in page
+
+
+def test_keys_of_the_house_are_not_for_typing(send):
+    """request:7 is the batch that request 7 will send: nobody may be there before it."""
+    assert send(key="request:7").status_code == 200
+    assert Batch.objects.get().key == "request-7"
+
+
+def test_a_short_studio_asks_no_more_of_the_database_the_more_there_is(client_for, cleo, north, revid, capped):
+    client = client_for(cleo)
+
+    def queries_with(number: int) -> int:
+        for _ in range(number):
+            factories.make_task(north, state="done", price=1)
+        client.get(QUOTE, {"count": "8"})
+        with CaptureQueriesContext(connection) as seen:
+            client.get(QUOTE, {"count": "8"})
+        return len(seen)
+
+    assert queries_with(1) == queries_with(20)
+
+
+# --- Somebody made this already ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def made(north, dan, revid):
+    """made(seed=3) is dan's finished picture of what GOOD asks for."""
+
+    def make(**fields) -> Task:
+        return factories.make_task(north, user=dan, state="done", **{"prompt": GOOD["prompt"], **fields})
+
+    return make
+
+
+def test_before_spending_on_the_same_again_the_picture_is_offered(send, made, north):
+    twin = made(price=24)
+    answer = send(prompt="  a QUIET harbour\nat dawn")
+    assert answer.status_code == 409
+    assert answer["HX-Retarget"] == "#compose"
+    page = text(answer)
+    assert re.search(r"Dan made this on \d+ \w+</strong> for 24 credits", page)
+    assert f'href="/t/north/tasks/{twin.pk}/"' in page
+    assert "a QUIET harbour" in page
+    assert Batch.objects.count() == 1
+    assert Budget.objects.get(team=north).held == 0
+
+
+def test_without_javascript_it_is_offered_on_the_page(send, made):
+    made()
+    answer = send(htmx=False)
+    assert answer.status_code == 409
+    assert "Make it anyway" in text(answer)
+    assert text(answer).startswith("<!doctype html>")
+
+
+def test_made_anyway_it_is_made_and_not_asked_about_again(send, made):
+    made()
+    answer = send(again="1")
+    assert answer.status_code == 200
+    mark = value(text(answer), "again")
+    assert mark
+    assert send(again=mark, key="press-2").status_code == 200
+    assert send(again=mark, key="press-3", resolution="2K", price="15").status_code == 200
+    made(resolution="2K")
+    assert send(again=mark, key="press-4", resolution="2K", price="15").status_code == 409
+
+
+def test_a_press_that_was_sent_before_is_answered_as_it_was(send, made):
+    first = send()
+    made()
+    assert text(send()).count("article") == text(first).count("article")
+    assert Batch.objects.filter(key="press-1").count() == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"prompt": "A quiet harbour at dawn, warmer"},
+        {"family": "flex", "price": 25},
+        {"aspect_ratio": "1:1"},
+        {"resolution": "2K"},
+        {"private": True},
+        {"deleted_at": timezone.now()},
+        {"references": 1},
+    ],
+)
+def test_what_differs_or_is_hidden_is_not_the_same(send, made, north, other):
+    other = dict(other)
+    if "references" in other:
+        other["references"] = [factories.make_reference(north)]
+    made(**other)
+    assert send().status_code == 200
+
+
+def test_what_is_not_finished_is_not_offered(send, made, north, dan):
+    for state in ("failed", "running", "cancelled"):
+        factories.make_task(north, user=dan, state=state, prompt=GOOD["prompt"])
+    assert send().status_code == 200
+
+
+def test_a_seed_that_was_chosen_has_to_be_the_same(send, made):
+    factories.make_account("vtrix")  # which can be told a seed
+    made(seed=5)
+    assert send(seed="6", price="").status_code == 200
+    assert send(seed="5", key="press-2").status_code == 409
+    assert send(key="press-3").status_code == 409
+
+
+def test_images_are_the_same_by_what_they_show_in_their_order(send, made, north, cleo, settings):
+    settings.PUBLIC_URL = "https://flux2web.example.com"
+    one, two = (factories.make_reference(north, name=name) for name in ("a.png", "b.png"))
+    copy = factories.make_reference(north, name="copy.png", sha256=one.sha256, user=cleo)
+    made(references=[one, two])
+    assert send(references=[two.pk, one.pk]).status_code == 200
+    assert send(references=[copy.pk, two.pk], key="press-2").status_code == 409
+
+
+def test_looking_for_the_same_takes_as_many_queries_among_many(send, made, client_for, cleo):
+    def count(key: str) -> int:
+        with CaptureQueriesContext(connection) as seen:
+            assert send(key=key).status_code == 409
+        return len(seen)
+
+    for _ in range(3):
+        made()
+    count("press-1")
+    few = count("press-2")
+    for _ in range(27):
+        made()
+    assert count("press-3") == few
+
+
+# --- Again, from a picture -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(client_for, cleo, north, revid, dan):
+    """asked("remix") is the studio that cleo opens with that of dan's picture, and the picture."""
+    images = [factories.make_reference(north) for _ in range(3)]
+    task = factories.make_task(
+        north,
+        user=dan,
+        state="done",
+        prompt="A heron",
+        family="flex",
+        resolution="2K",
+        seed=7,
+        price=40,
+        references=images,
+    )
+
+    def open_(what: str) -> str:
+        return text(client_for(cleo).get(STUDIO, {"like": task.pk, "what": what}))
+
+    open_.task, open_.images = task, images
+    return open_
+
+
+@pytest.mark.parametrize(
+    ("what", "prompt", "seed", "images", "flex"),
+    [
+        ("all", "A heron", "7", 3, True),
+        ("remix", "A heron", "", 3, True),
+        ("prompt", "A heron", "", 0, False),
+        ("settings", "", "", 0, True),
+        ("nonsense", "A heron", "7", 3, True),
+    ],
+)
+def test_the_form_takes_from_a_picture_what_was_asked_for(asked, what, prompt, seed, images, flex):
+    page = asked(what)
+    assert re.search(r'id="prompt".*?>\n?(.*?)</textarea>', page, re.S)[1] == prompt
+    assert value(page, "seed") == seed
+    assert len(slots(page)) == images
+    assert bool(re.search(r'value="flex" checked', page)) is flex
+
+
+def test_the_banner_says_whose_picture_it_began_from_and_the_task_keeps_it(asked, send):
+    page = asked("remix")
+    assert "Remixing <a" in page
+    assert "Dan’s" in page
+    assert value(page, "parent") == str(asked.task.pk)
+    send(parent=str(asked.task.pk))
+    assert Task.objects.latest("id").parent == asked.task
+    assert value(asked("prompt"), "parent") == ""
+
+
+def test_images_that_are_gone_are_named_by_their_place_and_the_others_keep_theirs(asked):
+    Reference.objects.filter(pk=asked.images[1].pk).update(deleted_at=timezone.now())
+    page = asked("remix")
+    assert "Image 2 is gone: upload it again" in page
+    assert slots(page) == [row.pk for row in asked.images]
+
+
+def test_a_picture_that_one_may_not_see_fills_nothing(client_for, cleo, dan, north, revid):
+    hidden = factories.make_task(north, user=dan, state="done", prompt="A secret heron", private=True)
+    page = text(client_for(cleo).get(STUDIO, {"like": hidden.pk, "parent": hidden.pk}))
+    assert "secret" not in page
+    assert "Remixing" not in page

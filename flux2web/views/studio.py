@@ -11,15 +11,18 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from .. import access, actors, forms, lifecycle, queries, routing
+from .. import access, actors, forms, lifecycle, queries, requests, routing, twins
 from ..cards import Card
 from ..forms import DEFAULTS, RATIOS, ComposeForm
-from ..models import Batch, Membership, Role
+from ..forms_usage import AskForm
+from ..models import Batch, Membership, Role, Task
 from ..orders import COUNT_MAX, Quote, Refusal
+from .context import purse
 
 CARDS = 24
 COUNTS = ["1", "2", "4", "8"]
 STATUS = {"conflict": 409}  # every other refusal is a 422
+LIMITS = ("budget", "cap", "own")  # refusals that are said at the button: nothing is wrong with the form
 # What may make an order cheaper: field, values to try in this order, and what its button says.
 CHEAPER = {"count": ["4", "2", "1"], "resolution": ["1K"], "family": ["pro"]}
 CHEAPER_LABELS = {"count": "Make {} instead", "resolution": "In {} instead", "family": "With Pro instead"}
@@ -47,10 +50,20 @@ def quote(request: HttpRequest, member: Membership) -> HttpResponse:
 @access.team(Role.MEMBER)
 def create(request: HttpRequest, member: Membership) -> HttpResponse:
     form = ComposeForm(_instead(request.POST), request.FILES, member=member)
-    outcome = _send(member, form) if form.is_valid() else None
+    mark = _mark(form) if form.is_valid() else ""
+    outcome = _send(member, form, mark) if form.is_valid() else None
     if isinstance(outcome, Batch):
-        return _sent(request, member, outcome)
-    return _again(request, member, form, STATUS.get(outcome.kind, 422) if outcome else 422)
+        return _sent(request, member, outcome, mark)
+    if isinstance(outcome, Task):
+        return again(request, member, form, STATUS["conflict"], twin=outcome)
+    status = STATUS.get(outcome.kind, 422) if outcome else 422
+    return again(request, member, form, status, refusal=outcome, mark=mark)
+
+
+def _mark(form: ComposeForm) -> str:
+    """What "make it anyway" was said of: this order, now or before; "" where it was not, or of another."""
+    mark = twins.mark(form.order())
+    return mark if form.cleaned_data["again"] in ("1", mark) else ""
 
 
 def _instead(given: QueryDict) -> QueryDict:
@@ -63,33 +76,65 @@ def _instead(given: QueryDict) -> QueryDict:
     return given
 
 
-def _send(member: Membership, form: ComposeForm) -> Batch | Refusal:
-    key = form.cleaned_data["key"] or forms.new_key()
-    outcome = lifecycle.create(member, form.order(), key=key, price_seen=form.price_seen)
-    if isinstance(outcome, Refusal):
-        form.refuse(outcome)
-    else:
+def _send(member: Membership, form: ComposeForm, mark: str) -> Batch | Task | Refusal:
+    """Sends it; or, before anything is spent, the picture that somebody made of the same already."""
+    key = form.cleaned_data["key"].replace(":", "-") or forms.new_key()  # those with a colon are the house's own
+    order = form.order()
+    twin = None if mark else twins.find(member, order, key=key)
+    if twin is not None:
+        return twin
+    outcome = lifecycle.create(member, order, key=key, price_seen=form.price_seen)
+    if isinstance(outcome, Batch):
         actors.kick_batch(outcome)
+    elif outcome.kind not in LIMITS:
+        form.refuse(outcome)
     return outcome
 
 
-def _sent(request: HttpRequest, member: Membership, batch: Batch) -> HttpResponse:
-    """The new cards. The form stays as it is, with a fresh key; without JavaScript it is filled again from the task."""
+def _sent(request: HttpRequest, member: Membership, batch: Batch, mark: str) -> HttpResponse:
+    """The new cards. The form stays as it is, with a fresh key; without JavaScript it is filled again from the task.
+
+    `mark`: who said "make it anyway" is not asked about the same again.
+    """
     tasks = list(queries.newest_first(queries.with_card(access.tasks(member).filter(batch=batch))))
     if request.htmx:  # type: ignore[attr-defined]
-        return render(request, "studio/_sent.html", {"cards": [Card(task) for task in tasks], "key": forms.new_key()})
+        return render(
+            request,
+            "studio/_sent.html",
+            {"cards": [Card(task) for task in tasks], "key": forms.new_key(), "mark": mark},
+        )
     messages.success(request, f"Sent: {len(tasks)} {'picture' if len(tasks) == 1 else 'pictures'}. Follow them below.")
-    return redirect(f"{reverse('studio', args=[member.team.slug])}?like={tasks[-1].pk}&count={len(tasks)}&parent=")
+    said = {"like": tasks[-1].pk, "count": len(tasks), "parent": "", **({"again": mark} if mark else {})}
+    return redirect(f"{reverse('studio', args=[member.team.slug])}?{urlencode(said)}")
 
 
-def _again(request: HttpRequest, member: Membership, form: ComposeForm, status: int) -> HttpResponse:
-    """The form with what was typed and uploaded, what is wrong beside it, and a fresh key."""
+def again(
+    request: HttpRequest,
+    member: Membership,
+    form: ComposeForm,
+    status: int,
+    *,
+    refusal: Refusal | None = None,
+    asked: str = "",
+    asking: AskForm | None = None,
+    twin: Task | None = None,
+    mark: str = "",
+) -> HttpResponse:
+    """The form with what was typed and uploaded, what is wrong beside it, and a fresh key.
+
+    `asked` says that somebody was asked for more; `asking` is that form where it was not right; `twin` is a picture
+    of the same that is there already; `mark`: twins.mark of an order that is to be made although there is one.
+    """
     given = _with_slots(request.POST, form)
+    said: dict[str, Any] = {"asking": asking} if asking else {}
+    said |= {"twin": Card(twin) if twin else None, "mark": mark}
+    said |= {"refusal": refusal if refusal and refusal.kind in LIMITS else None, "asked": asked}
     if request.htmx:  # type: ignore[attr-defined]
-        answer = render(request, "studio/_compose.html", _form_context(member, form, given), status=status)
+        context = _form_context(member, form, given) | said
+        answer = render(request, "studio/_compose.html", context, status=status)
         answer["HX-Reswap"], answer["HX-Retarget"] = "outerHTML", "#compose"
         return answer
-    return render(request, "studio/page.html", _page_context(member, form, given), status=status)
+    return render(request, "studio/page.html", _page_context(member, form, given) | said, status=status)
 
 
 def _with_slots(given: QueryDict, form: ComposeForm) -> QueryDict:
@@ -103,13 +148,25 @@ def _with_slots(given: QueryDict, form: ComposeForm) -> QueryDict:
 
 
 def _initial(member: Membership, given: QueryDict) -> dict[str, Any]:
-    """A fresh form: defaults, or as a task was asked for (?like=), or as the address says."""
+    """A fresh form: defaults, or as a task was asked for (?like=), or as a request kept it (?draft=), or as the
+    address says."""
     found = access.tasks(member).filter(pk=forms.as_id(given.get("like"))).first() if "like" in given else None
     said: dict[str, Any] = {
         name: given[name] for name in ComposeForm.base_fields if name in given and name not in ("key", "price")
     }
     said |= {"references": given.getlist("references")} if "references" in given else {}
-    return {**DEFAULTS, **(forms.like(found) if found else {}), **said}
+    filled = forms.like(found, given.get("what", "all")) if found else {}
+    return {**DEFAULTS, **filled, **_drafted(member, given.get("draft")), **said}
+
+
+def _drafted(member: Membership, text: str | None) -> dict[str, Any]:
+    """What this member's own request holds, as the form says it."""
+    row = member.user.credit_requests.filter(team=member.team, pk=forms.as_id(text)).first() if text else None
+    order = requests.order_of(row.draft) if row else None
+    if order is None:
+        return {}
+    plain = {name: "" if value is None else str(value) for name, value in vars(order).items()}
+    return plain | {"references": list(order.references)}
 
 
 def _page_context(member: Membership, form: ComposeForm, given: Any) -> dict[str, Any]:
@@ -132,10 +189,17 @@ def _form_context(member: Membership, form: ComposeForm, given: Any) -> dict[str
         **_quote_context(member, given),
         "form": form,
         "key": forms.new_key(),
+        "parent": _parent(member, given),
         "offers": routing.offers(),
         "shapes": SHAPES,
         "counts": sorted({*COUNTS, *_odd_count(given)}),
     }
+
+
+def _parent(member: Membership, given: Any) -> Task | None:
+    """The picture that this form was begun from, for its banner."""
+    pk = forms.as_id(given.get("parent") or "")
+    return access.tasks(member).select_related("user").filter(pk=pk).first() if pk else None
 
 
 def _odd_count(given: Any) -> list[str]:
@@ -145,24 +209,34 @@ def _odd_count(given: Any) -> list[str]:
 
 
 def _quote_context(member: Membership, given: Any) -> dict[str, Any]:
-    quoted = forms.price(member, given)
-    is_short = isinstance(quoted, Quote) and quoted.total > member.team.budget.available
-    return {
-        "member": member,
-        "quote": quoted,
-        "is_priced": isinstance(quoted, Quote),
-        "balance": member.team.budget,
-        "offered": _cheaper(member, given) if is_short else [],
+    quoted, mine = forms.price(member, given), purse(member)
+    short = max(0, quoted.total - mine.least) if isinstance(quoted, Quote) else 0
+    context = {"member": member, "purse": mine, "quote": quoted, "is_priced": isinstance(quoted, Quote), "short": short}
+    if not short or not member.may_make:
+        return context
+    people = requests.deciders(member.team, member.user, mine.binding.name)
+    return context | {
+        "offered": _cheaper(member, given),
+        "people": requests.names(people),
+        "asking": _asking(given, short),
     }
 
 
+def _asking(given: Any, short: int) -> AskForm:
+    """What is missing, unless another amount was typed; `short` is what the form said when it was shown."""
+    typed = given.get("amount", "")
+    amount = typed if typed and typed != given.get("short") else short
+    sends = "sends_itself" in given or "amount" not in given
+    return AskForm(initial={"amount": amount, "reason": given.get("reason", ""), "sends_itself": sends})
+
+
 def _cheaper(member: Membership, given: Any) -> list[dict[str, Any]]:
-    """What the team's credits do cover: as many of the same as fit, or as many that cost less each."""
+    """What the binding limit does cover: as many of the same as fit, or as many that cost less each."""
     changes = [(name, value) for name, values in CHEAPER.items() for value in values if given.get(name) != value]
     fitting: dict[str, dict[str, Any]] = {}
     for name, value in changes:
         quoted = forms.price(member, {**_plain(given), name: value})
-        if name not in fitting and isinstance(quoted, Quote) and quoted.total <= member.team.budget.available:
+        if name not in fitting and isinstance(quoted, Quote) and quoted.total <= purse(member).least:
             fitting[name] = {"change": f"{name}={value}", "label": CHEAPER_LABELS[name].format(value), "quote": quoted}
     return list(fitting.values())
 
