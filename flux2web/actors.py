@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from . import lifecycle
+from . import exports, lifecycle, notices, requests
 from .lifecycle import Next
 from .models import Batch, State
 from .providers.base import SUBMIT_LIMIT_S
@@ -63,10 +63,47 @@ def kick_batch(batch: Batch) -> None:
 
 
 def _send(state: State, task_id: int, wait_s: float) -> None:
+    _send_quietly(LOOKERS[state], task_id, wait_s)
+
+
+def _send_quietly(actor: dramatiq.Actor, row_id: int | None = None, wait_s: float = 0.0) -> None:
     try:
-        LOOKERS[state].send_with_options(args=(task_id,), delay=int(wait_s * 1000) or None)
+        actor.send_with_options(args=(row_id,) if row_id else (), delay=int(wait_s * 1000) or None)
     except Exception as error:  # whatever the broker raises: the row is due, the clock will find it
-        log.warning("broker is down, the clock will look", task_id=task_id, error=repr(error))
+        log.warning("broker is down, the clock will look", actor=actor.actor_name, row_id=row_id, error=repr(error))
+
+
+@dramatiq.actor(queue_name="submit", time_limit=(requests.SEND_LEASE_S + SPARE_S) * 1000)
+def send_draft(request_id: int) -> None:
+    """What a granted request was for. Its tasks are sent on like any others."""
+    batch = requests.send_due(request_id)
+    if batch:
+        kick_batch(batch)
+
+
+def kick_draft(request_id: int) -> None:
+    """After commit; a lost message is found by the clock."""
+    transaction.on_commit(partial(_send_quietly, send_draft, request_id))
+
+
+@dramatiq.actor(queue_name="mail", time_limit=5 * 60 * 1000)
+def mail() -> None:
+    """Whatever notice is due: one message for all of them, so that a slow mail server's queue does not grow."""
+    notices.mail_due()
+
+
+def kick_mail() -> None:
+    _send_quietly(mail)
+
+
+@dramatiq.actor(queue_name="export", time_limit=60 * 60 * 1000)
+def export(export_id: int) -> None:
+    exports.run(export_id)
+
+
+def kick_export(export_id: int) -> None:
+    """After commit; a lost message is found by the clock."""
+    transaction.on_commit(partial(_send_quietly, export, export_id))
 
 
 def send_due(state: str, task_id: int, due_at: datetime) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 
@@ -25,11 +25,16 @@ RECONNECT_S = 1.0
 
 @dataclass(frozen=True)
 class Hint:
-    """kind: "task" (its card changed), "balance", "access" (memberships changed), "resync" (hints may have been lost)."""
+    """kind: "task" (its card changed), "gone" (some may not see these tasks any more), "balance", "access" (memberships
+    changed), "resync" (hints may have been lost)."""
 
     kind: str
     team_id: int = 0
     task_id: int = 0
+    task_ids: tuple[int, ...] = ()  # of "gone"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "task_ids", tuple(self.task_ids))  # over Redis it comes as a list
 
 
 Listener = Callable[[Hint], None]
@@ -38,6 +43,12 @@ _listeners: list[Listener] = []
 
 def publish_task(team_id: int, task_id: int) -> None:
     _after_commit(Hint("task", team_id, task_id))
+
+
+def publish_gone(team_id: int, task_ids: Iterable[int]) -> None:
+    """One hint for all: what somebody must not see any more is not lost among others."""
+    if ids := tuple(task_ids):
+        _after_commit(Hint("gone", team_id, task_ids=ids))
 
 
 def publish_balance(team_id: int) -> None:

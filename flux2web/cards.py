@@ -166,17 +166,22 @@ class Card:
 
     @property
     def money(self) -> str:
+        """ "Held 24", "Held 24 · charged 24", "Not charged: 24 returned"."""
+        held = format_credits(self.task.price_credits)
+        if self.task.is_live:
+            return f"Held {held}"
         if self.task.state == State.DONE:
-            return f"Charged {format_credits(self.task.charged_credits or 0)}"
-        return f"Held {format_credits(self.task.price_credits)}" if self.task.is_live else "Not charged"
+            return f"Held {held} · charged {format_credits(self.task.charged_credits or 0)}"
+        return f"Not charged: {held} returned"
 
     @property
     def returned(self) -> str:
-        """What of the hold came back: all of it after a failure, the rest where it was cheaper, and what was refunded."""
-        if self.task.is_live:
+        """What a picture gave back: the rest of the hold where it was cheaper, and what was refunded since."""
+        if self.task.state != State.DONE:
             return ""
-        rest = self.task.price_credits - (self.task.charged_credits or 0) + self.task.refunded_credits
-        return f"{format_credits(rest)} returned" if rest else ""
+        rest, refunded = self.task.price_credits - (self.task.charged_credits or 0), self.task.refunded_credits
+        said = ((rest, "returned"), (refunded, "refunded"))
+        return " · ".join(f"{format_credits(amount)} {word}" for amount, word in said if amount)
 
     @property
     def actions(self) -> tuple[Action, ...]:
@@ -193,7 +198,8 @@ class Card:
 
     @property
     def alt(self) -> str:
-        return shortened(self.task.prompt, ALT_MAX_CHARS)
+        """What the picture shows, in somebody's words; else how its prompt begins."""
+        return self.task.alt or shortened(self.task.prompt, ALT_MAX_CHARS)
 
     @property
     def cursor(self) -> str:

@@ -10,9 +10,10 @@ import asyncio
 import queue
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections import Counter, defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.cookies import CookieError, SimpleCookie
 from importlib import import_module
 from math import inf
@@ -125,7 +126,7 @@ class Hub:
 
     def _render_hints(self, queued: Hints) -> None:
         while True:
-            hints = _take(queued)
+            hints = _thinned(_take(queued))
             close_old_connections()
             for hint in hints:
                 if hint is None:
@@ -143,12 +144,17 @@ class Hub:
     def _render(self, hint: Hint) -> None:
         if hint.kind == "resync":
             self._call(self._to_all, event("resync"))
+        elif hint.kind == "many":
+            self._call(self._to_team, hint.team_id, event("resync"))
         elif not self._streams.get(hint.team_id):
             return
         elif hint.kind == "task":
             task = queries.card_task(hint.task_id)
-            if task is not None:
-                self._call(self._to_team, hint.team_id, event("card", render_card(task)))
+            if task is not None and task.deleted_at is None:
+                self._call(self._to_team, hint.team_id, event("card", render_card(task)), partial(access.sees, task))
+        elif hint.kind == "gone":
+            for blind, gone in _gone(hint.task_ids):
+                self._call(self._to_team, hint.team_id, gone, blind)
         elif hint.kind == "balance":
             self._call(self._to_team, hint.team_id, event("balance"))
         elif hint.kind == "access":
@@ -160,9 +166,11 @@ class Hub:
 
     # --- On the event loop
 
-    def _to_team(self, team_id: int, data: bytes) -> None:
+    def _to_team(self, team_id: int, data: bytes, to: Callable[[int], bool] | None = None) -> None:
+        """For everyone's pages, or those of the users that `to` says yes to."""
         for stream in self._streams.get(team_id, ()):
-            stream.push(data)
+            if to is None or to(stream.user_id):
+                stream.push(data)
 
     def _to_all(self, data: bytes) -> None:
         for stream in self._all():
@@ -212,6 +220,29 @@ class Hub:
 
 
 hub = Hub()
+
+
+def _gone(task_ids: Iterable[int]) -> Iterator[tuple[Callable[[int], bool], bytes]]:
+    """Events that take tasks off the pages of whoever does not see them now: one for all that the same people lost."""
+    lost = defaultdict(list)
+    for task in Task.objects.filter(pk__in=task_ids).only("user_id", "private", "deleted_at"):
+        if task.deleted_at or task.private:
+            lost[None if task.deleted_at else task.user_id].append(task)
+    for tasks in lost.values():
+        yield partial(_is_blind, tasks[0]), event("gone", ",".join(str(task.pk) for task in tasks))
+
+
+def _is_blind(task: Task, user_id: int) -> bool:
+    return not access.sees(task, user_id)
+
+
+def _thinned(hints: Iterable[Hint | None]) -> Iterator[Hint | None]:
+    """Where more cards of a team changed at once than a slow browser may be behind, its pages ask for all instead."""
+    hints = list(hints)
+    cards = Counter(hint.team_id for hint in hints if hint and hint.kind == "task")
+    many = {team_id for team_id, number in cards.items() if number > BACKLOG}
+    yield from (Hint("many", team_id) for team_id in many)
+    yield from (hint for hint in hints if hint is None or hint.kind != "task" or hint.team_id not in many)
 
 
 def _take(queued: Hints) -> Iterable[Hint | None]:

@@ -172,7 +172,7 @@ def test_the_clock_has_the_ledger_checked_by_one_of_many(member, north, settings
     for clock in clocks:
         clock.tick()
     for clock in clocks:
-        clock._auditor.ident and clock._auditor.join(10)
+        clock._beside["audit"].ident and clock._beside["audit"].join(10)
     finding = Audit.objects.get().findings[0]
     assert finding.startswith("I2 north:")
     assert [clock.tick() for clock in clocks] == [0, 0, 0]

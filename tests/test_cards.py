@@ -25,9 +25,9 @@ WORDS = {
     State.RUNNING: ("Running", "Revid usually takes 24 s", "Held 24", ["check"]),
     State.SAVING: ("Saving our copy", "Made by Revid", "Held 24", []),
     State.UNCERTAIN: ("No answer yet", "we keep looking", "Held 24", ["check"]),
-    State.DONE: ("Done", "", "Charged 24", []),
-    State.FAILED: ("Revid failed", "could not make this picture", "Not charged", ["retry"]),
-    State.CANCELLED: ("Cancelled", "Taken back before it was sent", "Not charged", ["retry"]),
+    State.DONE: ("Done", "", "Held 24 · charged 24", []),
+    State.FAILED: ("Revid failed", "could not make this picture", "Not charged: 24 returned", ["retry"]),
+    State.CANCELLED: ("Cancelled", "Taken back before it was sent", "Not charged: 24 returned", ["retry"]),
 }
 
 
@@ -74,7 +74,7 @@ def test_a_picture_lost_on_its_way_is_not_called_the_providers_refusal(north):
 
 
 def test_what_came_back_of_the_hold_is_told(north):
-    assert card(north, "failed", price=24).returned == "24 returned"
+    assert card(north, "failed", price=24).money == "Not charged: 24 returned"
     assert card(north, "done", price=24, charged=20).returned == "4 returned"
     assert card(north, "done", price=24).returned == ""
     assert card(north, "running", price=24).returned == ""

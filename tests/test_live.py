@@ -17,8 +17,9 @@ import pytest
 import redis
 from django.db import connection
 
-from flux2web import bus, ledger, lifecycle, live
+from flux2web import access, bus, ledger, lifecycle, live, shelf
 from flux2web.models import Membership, Task
+from flux2web.orders import Order
 from flux2web.queries import write_cursor
 
 from . import factories, serving
@@ -201,6 +202,97 @@ def test_a_session_that_was_signed_out_ends_at_the_next_check(url, ana, client_f
         assert not page.ended(0.8)
         client.session.flush()
         assert page.ended(2)
+
+
+# --- What not everyone sees --------------------------------------------------------------------------------------------
+
+
+def gone_of(block: bytes) -> set[int]:
+    return {int(part) for part in block.removeprefix(b"event: gone\ndata: ").split(b",")}
+
+
+def everything(page: Stream) -> bytes:
+    """All that came until the stream has been silent for a moment."""
+    came = b""
+    try:
+        while block := page.next(0.4):
+            came += block
+    except TimeoutError:
+        pass
+    return came
+
+
+def test_a_private_card_is_its_authors_alone(watch, north, ana, ben, cleo, eve):
+    task = factories.make_task(north, user=cleo, private=True, prompt="A secret harbour")
+    theirs, others = [watch(cleo), watch(cleo)], [watch(user) for user in (ana, ben, eve)]
+    bus.publish_task(north.pk, task.pk)
+    lifecycle.cancel(task, cleo)
+    for page in theirs:
+        assert card_of(page.hear("card"))[0] == task.pk
+    assert all(b"card" not in everything(page) and b"gone" not in everything(page) for page in others)
+
+
+def test_a_picture_made_where_pictures_are_private_is_told_to_its_author_alone(watch, north, cleo, dan, membership):
+    factories.make_account("revid")
+    shelf.set_default(membership(cleo, north), private=True)
+    theirs, others = watch(cleo), watch(dan)
+    order = Order("A secret harbour", "pro", "4:3", "1K")
+    lifecycle.create(access.membership(cleo, "north"), order, key="one", price_seen=None)
+    assert Task.objects.get().private
+    assert card_of(theirs.hear("card"))[0] == Task.objects.get().pk
+    assert b"card" not in everything(others)
+
+
+def test_what_becomes_private_vanishes_from_others_pages_and_comes_back(watch, north, ana, cleo, membership):
+    task, author = factories.make_task(north, user=cleo, state="done"), membership(cleo, north)
+    theirs, others = watch(cleo), watch(ana)
+    shelf.set_private(author, [task], private=True)
+    assert gone_of(others.hear("gone")) == {task.pk}
+    assert card_of(theirs.hear("card")) == (task.pk, "done", 2)
+    shelf.set_private(author, [task], private=False)
+    assert card_of(others.hear("card")) == card_of(theirs.hear("card")) == (task.pk, "done", 3)
+    assert b"gone" not in everything(theirs)
+
+
+def test_what_is_thrown_away_vanishes_everywhere_until_it_comes_back(watch, north, ana, cleo, membership):
+    task, author = factories.make_task(north, user=cleo, state="done"), membership(cleo, north)
+    pages = [watch(cleo), watch(ana)]
+    shelf.throw_away(author, [task])
+    assert [gone_of(page.hear("gone")) for page in pages] == [{task.pk}] * 2
+    shelf.restore(author, [task])
+    assert [card_of(page.hear("card"))[0] for page in pages] == [task.pk] * 2
+
+
+def test_a_private_one_that_is_restored_comes_back_to_its_author_alone(watch, north, ana, cleo, membership):
+    task, author = factories.make_task(north, user=cleo, state="done", private=True), membership(cleo, north)
+    shelf.throw_away(author, [task])
+    theirs, others = watch(cleo), watch(ana)
+    shelf.restore(author, [task])
+    assert card_of(theirs.hear("card"))[0] == task.pk
+    assert b"card" not in everything(others)
+
+
+def test_many_at_once_vanish_whole_and_fill_no_backlog(watch, north, ana, cleo, membership, monkeypatch):
+    monkeypatch.setattr(live, "BACKLOG", 4)
+    tasks = [factories.make_task(north, user=cleo, state="failed") for _ in range(20)]
+    others = watch(ana)
+    shelf.set_private(membership(cleo, north), tasks, private=True)
+    assert gone_of(others.hear("gone")) == {task.pk for task in tasks}
+
+
+def test_of_many_cards_at_once_pages_are_told_to_ask(watch, north, ana, cleo, membership, monkeypatch):
+    monkeypatch.setattr(live, "BACKLOG", 4)
+    tasks = [factories.make_task(north, user=cleo, state="failed") for _ in range(20)]
+    page = watch(ana)
+    shelf.like(membership(cleo, north), tasks)
+    page.hear("resync")
+
+
+def test_who_sees_it_is_said_by_another_process_too(own_redis, north, ana, cleo, client_for):
+    task = factories.make_task(north, user=cleo, private=True)
+    with page_over(own_redis, serving.cookies(client_for(ana))) as page:
+        publish_from_elsewhere(own_redis.url, f"publish_gone({north.pk}, [{task.pk}])")
+        assert gone_of(page.hear("gone")) == {task.pk}
 
 
 # --- What it costs and how it ends ---------------------------------------------------------------------------------------
@@ -397,3 +489,22 @@ def test_nonsense_for_have_is_no_error_of_ours(have, north, ana, client_for):
 def test_nonsense_for_after_is_no_error_of_ours(after, north, ana, client_for):
     factories.make_task(north, user=ana)
     assert client_for(ana).get("/t/north/cards/", {"after": after}).status_code in (200, 204)
+
+
+def test_a_page_that_missed_it_is_told_what_it_may_not_show_any_more(north, south, ana, cleo, zoe, client_for):
+    kept, hidden, thrown = (factories.make_task(north, user=cleo, state="done") for _ in range(3))
+    foreign = factories.make_task(south, user=zoe)
+    Task.objects.filter(pk=hidden.pk).update(private=True)
+    Task.objects.filter(pk=thrown.pk).update(deleted_at=kept.created)
+    have = dict.fromkeys((kept.pk, hidden.pk, thrown.pk, foreign.pk, 10**9), 1)
+    gone = {ana: [hidden.pk, thrown.pk, foreign.pk, 10**9], cleo: [thrown.pk, foreign.pk, 10**9]}
+    for user, ids in gone.items():
+        answer = missed(client_for(user), have)
+        assert (answer.status_code, answer.headers["X-Gone"]) == (204, ",".join(map(str, ids)))
+
+
+def test_a_private_card_is_no_new_card_for_others(north, ana, cleo, client_for):
+    shown, hidden = factories.make_task(north, user=cleo), factories.make_task(north, user=cleo, private=True)
+    assert missed(client_for(ana), {}, shown).status_code == 204
+    assert f'data-task="{hidden.pk}"' in missed(client_for(cleo), {}, shown).content.decode()
+    assert client_for(ana).get(f"/t/north/tasks/{hidden.pk}/card/").status_code == 404
