@@ -228,12 +228,13 @@ DRAMATIQ_BROKER = broker(BROKER_URL) | {
 }
 DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]
 # Worker threads by queue in the embedded shape; each queue has its own, so that a hung provider starves nothing.
-WORKER_THREADS = {"submit": 8, "check": 8, "save": 4}
+WORKER_THREADS = {"submit": 8, "check": 8, "save": 4, "mail": 1, "export": 1}
 
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
     if REDIS_URL
-    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},  # what may be some seconds old
 }
 
 # --- Files -------------------------------------------------------------------------------------------------------
@@ -243,6 +244,8 @@ STATIC_ROOT = VAR_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 MEDIA_ROOT = VAR_DIR / "media"
 SPOOL_DIR = VAR_DIR / "spool"  # fetched results, until they are stored
+# Where nginx has MEDIA_ROOT as an internal location, "/stored/" say: it then sends files itself. Empty: we do.
+X_ACCEL = env("X_ACCEL", default="")
 S3_BUCKET = env("S3_BUCKET", default="")
 S3_ENDPOINT_URL = env("S3_ENDPOINT_URL", default="")  # empty: Amazon's own
 S3_REGION = env("S3_REGION", default="us-east-1")
@@ -355,6 +358,9 @@ STRIKES_MAX = 3  # unreadable results in a row before a task is given up
 CREATE_GRACE_S = 3  # creates in flight when we stop get this long
 CLOCK_TICK_S = 1.0
 AUDIT_EVERY_S = 600  # the whole ledger is re-added this often
+STATEMENTS_EVERY_S = 600  # whether a day has ended whose statements are missing
+TRASH_DAYS = 30  # a picture stays this long in the trash; then its files go
+TRASH_EVERY_S = 60 * 60  # how often the trash is looked through
 CLOCK_RESEND_S = 30  # the clock does not send the same task again within this time
 CRASH_AT = env("CRASH_AT", default="")  # tests only: "CP4:2" kills this process at the second pass of that point
 
@@ -375,7 +381,7 @@ SANDBOX_S = (env.float("SANDBOX_MIN_S", default=2.0), env.float("SANDBOX_MAX_S",
 
 DJANGO_STRUCTLOG_USER_ID_FIELD = "pk"
 # Addresses whose last part opens a door to whoever reads it: a request's line in the log must not hand it on.
-_DOORS = re.compile(r"(/(?:hooks/[\w-]+|i|setup|invites|accounts/password/reset/key)/)[^\s/\"'\\?]+")
+_DOORS = re.compile(r"(/(?:hooks/[\w-]+|i|s|setup|invites|accounts/password/reset/key)/)[^\s/\"'\\?]+")
 
 
 def close_doors(_: object, __: str, line: str) -> str:

@@ -10,13 +10,23 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from ..money import credits_text, format_credits
+from .. import pricing
+from ..money import credits_text, format_credits, usd_text
 
 register = template.Library()
 STEPS = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (7 * 86400, 86400, "d"))  # below this, by this, called so
 
 register.filter("credits", credits_text)  # 24 -> "24 credits"
 register.filter("amount", format_credits)  # 4120 -> "4,120"
+register.filter("usd", usd_text)  # 12.3 -> "$12.30"
+register.filter("terms", pricing.terms)  # a Price -> "10 credits and 6 a reference, about $0.03"
+register.filter("moment", pricing.moment)  # "1 December 2026, 00:00 UTC"
+
+
+@register.filter
+def signed(amount: int) -> str:
+    """12 -> "+12", -1200 -> "−1,200", 0 -> "0"."""
+    return f"{'+' if amount > 0 else '−' if amount < 0 else ''}{format_credits(abs(amount))}"
 
 
 @register.simple_tag

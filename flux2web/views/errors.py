@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
 NOT_FOUND = "There is nothing at this address, or you may not see it. It may have been moved or deleted."
 BROKEN = "Something broke on our side. What you sent may not have arrived; nothing is charged for a picture that does not come."
 BAD_REQUEST = "The server could not read what your browser sent. Go back, reload the page and try again."
+TOO_MUCH = "These were too many things at once, so none of it was done. Go back, choose fewer and do it in parts."
 
 
 def answer(status: int, title: str, text: str) -> HttpResponse:
@@ -16,6 +18,8 @@ def answer(status: int, title: str, text: str) -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    if isinstance(exception, TooManyFieldsSent | RequestDataTooBig):
+        return answer(400, "Too much at once", TOO_MUCH)
     return answer(400, "That did not make sense", BAD_REQUEST)
 
 
