@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from decimal import Decimal
 from functools import partial
 from itertools import chain, count, repeat
 from random import Random
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
@@ -27,25 +30,30 @@ from django.utils import timezone
 from django.utils.text import slugify
 from PIL import Image
 
-from . import accounts, ledger, pricing, providers, storage
+from . import accounts, ledger, periods, pricing, providers, search, storage
 from .models import (
+    Act,
     Attempt,
     Batch,
     Budget,
     Callback,
+    CreditRequest,
     Entry,
     Event,
     Hosting,
     Membership,
+    Period,
     Price,
     ProviderAccount,
     Reference,
     Result,
     Role,
     State,
+    Tally,
     Task,
     TaskReference,
     Team,
+    Usage,
     User,
     write,
 )
@@ -156,8 +164,30 @@ def make(
         people = _people(team, members, password)
     rng = Random(SLUG)  # the same past each time
     shots = _shots(team, people, rng)
-    _Scribe(team, people, shots, credits, rng).write_history(tasks, tell)
+    scribe = _Scribe(team, people, shots, credits, rng)
+    scribe.write_history(tasks, tell)
+    _set_limits(people, scribe.period(timezone.now()))
     return people
+
+
+def _set_limits(people: Sequence[Membership], period: Period) -> None:
+    """One member has a cap of a round number that is nearly used up, and has asked for more."""
+    capped = [member for member in people if member.role == Role.MEMBER][:1]
+    for member in capped:
+        used = Usage.objects.filter(period=period, user=member.user).first() or Usage()
+        cap = max(200, -(-used.used // 100) * 100)
+        with write():
+            Membership.objects.filter(pk=member.pk).update(cap=cap)
+            note = f"{cap:,} credits a month. Was: no cap"
+            Act.objects.record(people[0].user, "set the cap of", team=member.team, about=str(member.user), note=note)
+            CreditRequest.objects.create(
+                team=member.team,
+                user=member.user,
+                key=new_token(),
+                limit=CreditRequest.Limit.MEMBER,
+                amount=120,
+                reason="Six more variants for the festival poster",
+            )
 
 
 # --- People ----------------------------------------------------------------------------------------------------------
@@ -428,6 +458,8 @@ class _Teller:
             lease_until=story.at + timedelta(seconds=settings.SUBMIT_LEASE_S),
             with_callback=offer.able.callback,
             outcome=outcome,
+            price_credits=offer.credits,
+            list_usd=offer.credits * settings.CREDIT_USD,
             created=story.at,
             answered_at=story.at + timedelta(seconds=0.8),
         )
@@ -471,7 +503,7 @@ class _Teller:
 
 def _offers(shot: Shot) -> list[Offer]:
     """What can make this picture, at today's prices."""
-    prices = {(row.provider, row.family, row.resolution): row for row in Price.objects.all()}
+    prices = {(row.provider, row.family, row.resolution): row for row in Price.objects.in_force(timezone.now())}
     sandbox = ProviderAccount.objects.filter(sandbox=True)
     able = [(account, accounts.capabilities(account)) for account in sandbox]
     return [
@@ -499,6 +531,7 @@ class _Scribe:
         self._shots = shots
         self._available = 0
         self._written_until = team.created
+        self._periods: dict[datetime, Period] = {}
 
     def write_history(self, tasks: int, tell: Callable[[int], None]) -> None:
         self._grant(self._credits, "the team's budget")
@@ -543,6 +576,8 @@ class _Scribe:
             self._grant(max(self._credits, needed - self._available), "more, for a busy team")
         stories.sort(key=lambda story: story.task.created)
         with write():
+            for story in stories:
+                story.task.period = self.period(story.task.created)
             _write_tasks(stories)
             _write_attempts(stories)
             _write_pictures(stories)
@@ -559,6 +594,47 @@ class _Scribe:
         Entry.objects.bulk_create(entries)
         spent = sum(story.task.charged_credits or 0 for story in stories)
         Budget.objects.filter(team=self._team).update(spent=F("spent") + spent)
+        _write_usage(stories)
+        _write_tallies(stories)
+
+    def period(self, at: datetime) -> Period:
+        """The month of this moment; the last one asked for is the team's current one."""
+        starts_at, ends_at = periods.around(at, 1, ZoneInfo("UTC"))
+        if starts_at not in self._periods:
+            defaults = {"ends_at": ends_at}
+            period, _ = Period.objects.get_or_create(team=self._team, starts_at=starts_at, defaults=defaults)
+            Budget.objects.filter(team=self._team).update(period=period)
+            self._periods[starts_at] = period
+        return self._periods[starts_at]
+
+
+def _write_usage(stories: Iterable[Story]) -> None:
+    spent: Counter[tuple[Period, User]] = Counter()
+    for story in stories:
+        spent[story.task.period, story.user] += story.task.charged_credits or 0  # type: ignore[index]
+    for (period, user), credits in spent.items():
+        usage, _ = Usage.objects.get_or_create(period=period, user=user)
+        Usage.objects.filter(pk=usage.pk).update(spent=F("spent") + credits)
+
+
+def _write_tallies(stories: Sequence[Story]) -> None:
+    sums: defaultdict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+    for story in stories:
+        task = story.task
+        provider = task.account.provider if task.account else ""
+        place: tuple[Any, ...] = (story.user, story.at.date(), provider, task.family, task.mode, task.resolution)
+        sums[place].update({task.state: 1, "credits": task.charged_credits or 0})
+        if task.state == State.DONE:
+            sums[place].update({"references": task.reference_count, "cost_usd": _cost_usd(task)})
+    for place, more in sums.items():
+        names = ("user", "day", "provider", "family", "mode", "resolution")
+        tally, _ = Tally.objects.get_or_create(team=stories[0].task.team, **dict(zip(names, place, strict=True)))
+        Tally.objects.filter(pk=tally.pk).update(**{name: F(name) + by for name, by in more.items()})
+
+
+def _cost_usd(task: Task) -> Decimal:
+    """What the provider told, or what so many credits are worth: the demo's suppliers list just that."""
+    return task.cost_usd or task.price_credits * settings.CREDIT_USD
 
 
 def _presses(tasks: int, rng: Random) -> Iterator[tuple[datetime, int]]:
@@ -592,10 +668,15 @@ def _write_tasks(stories: list[Story]) -> None:
     for story in stories:
         story.task.batch = story.batch
     Task.objects.bulk_create(story.task for story in stories)
+    search.put((story.task.pk, story.task.team_id, _words(story)) for story in stories)
     retries = [story for story in stories if story.retry_of]
     for story in retries:
         story.task.parent = story.retry_of.task  # type: ignore[union-attr]
     Task.objects.bulk_update([story.task for story in retries], ["parent"])
+
+
+def _words(story: Story) -> str:
+    return " ".join([story.task.prompt, *(reference.name for reference in story.shot.references)])
 
 
 def _write_attempts(stories: list[Story]) -> None:

@@ -3,7 +3,8 @@
 import secrets
 from datetime import datetime
 
-from django.core.management import BaseCommand, CommandError
+from django.core.management import BaseCommand, CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from flux2web import demo
@@ -25,6 +26,8 @@ class Command(BaseCommand):
     def handle(self, *, members: int, tasks: int, credits: int, password: str | None, **_):
         if members < 1 or tasks < 0 or not 1 <= credits <= CREDITS_MAX:
             raise CommandError("At least 1 member, 0 tasks and 1 credit.")
+        if Task._meta.db_table not in connection.introspection.table_names():  # before the first start
+            call_command("migrate", verbosity=0, interactive=False)
         if demo.exists():
             there = Task.objects.filter(team__slug=demo.SLUG).count()
             self.stdout.write(f"The team `demo` is here already, with {there:,} tasks. Nothing was added.")

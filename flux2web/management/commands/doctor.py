@@ -238,7 +238,7 @@ def _cure(account: ProviderAccount) -> str:
 
 def prices() -> Iterator[Problem]:
     """An account without a price is not offered, and says nothing about it."""
-    known = set(Price.objects.values_list("provider", "family", "resolution"))
+    known = set(Price.objects.in_force(timezone.now()).values_list("provider", "family", "resolution"))
     for account in ProviderAccount.objects.real().switched_on():
         able = accounts.capabilities(account)
         wanted = [(family, resolution) for family in able.families for resolution in able.resolutions]

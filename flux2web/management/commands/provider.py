@@ -7,7 +7,7 @@ from django.core.management import BaseCommand, CommandError
 from django.utils import timezone
 
 from flux2web import accounts, providers
-from flux2web.forms_people import clean_address, parse_rate
+from flux2web.forms_console import clean_address, parse_rate
 from flux2web.models import ProviderAccount
 
 READ_STDIN = "-"
@@ -54,6 +54,7 @@ class Command(BaseCommand):
             enabled=enabled,
             rate=None if rate is None else clean_rate(rate),
             concurrent=accounts.UNCHANGED if concurrency is None else clean_concurrency(concurrency),
+            label="command line",
         )
         self.stdout.write(_line(account))
         if had_sandbox and not accounts.sandbox_on():
