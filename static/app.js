@@ -30,6 +30,7 @@
     if (!node) return;
     $("#notices").append(node);
     dress(node);
+    window.htmx?.process(node);
     node.scrollIntoView({ block: "nearest" });
   }
 
@@ -70,6 +71,8 @@
   }
 
   function place(card, own) {
+    bringBack(card.dataset.task);
+    if ($("#detail")?.dataset.task === card.dataset.task) refreshDetail(card);
     const here = document.getElementById(card.id);
     if (here) renew(here, card);
     else if (cards) insert(card, own);
@@ -103,23 +106,60 @@
 
   /** Pages without cards: the page of a task asks for itself anew, the history says that there is something new. */
   function noteElsewhere(card) {
-    const detail = $("#detail");
-    if (detail && detail.dataset.task === card.dataset.task) return refreshDetail(card);
-    if ($(".history") && card.dataset.state === "done") showFresh(++unseen);
+    if ($(".history") && card.dataset.state === "done" && isNew(Number(card.dataset.task)) && mayTell(card)) showFresh(++unseen);
+  }
+
+  /** False where the page itself puts it in (history.js). */
+  const mayTell = (card) => document.dispatchEvent(new CustomEvent("flux2web:finished", { cancelable: true, detail: card }));
+
+  /** Not one that is here, nor an older one that got a heart or a tag. */
+  function isNew(id) {
+    const tiles = $$(".tile[id]").map((node) => Number(node.id.slice(5)));
+    return !tiles.includes(id) && id > Math.min(...tiles, id - 1);
   }
 
   async function refreshDetail(card) {
     const here = $("#detail");
     if (Number(card.dataset.version) <= Number(here.dataset.version)) return;
+    const was = here.dataset.state;
     const answer = await ask(location.href, { headers: { "HX-Request": "false" } });
     const fresh = answer.ok && $("#detail", parse(await answer.text()));
     if (!fresh) return;
     mark(fresh);
     dress(fresh);
     local(fresh);
-    Idiomorph.morph(here, fresh, { ignoreActiveValue: true });
-    announce(here);
+    Idiomorph.morph(here, fresh, { ignoreActiveValue: true, callbacks: { beforeAttributeUpdated: (name) => name !== "open" } });
+    window.htmx?.process(here);
+    document.dispatchEvent(new Event("flux2web:detail"));
+    if (was !== here.dataset.state) announce(here);
     settle();
+  }
+
+  const vanished = new Map(); // id: where its nodes were, for whoever undoes it
+
+  /** In the trash now, or its author's only: off this page at once, wherever it is shown. */
+  function vanish(ids) {
+    for (const id of ids) {
+      const nodes = [`task-${id}`, `tile-${id}`].map((name) => document.getElementById(name)).filter(Boolean);
+      if (nodes.length) vanished.set(id, nodes.map((node) => ({ node, parent: node.parentNode, next: node.nextSibling })));
+      for (const node of nodes) node.remove();
+      const detail = $("#detail");
+      if (detail?.dataset.task !== id || detail.hidden) continue;
+      detail.hidden = true;
+      document.dispatchEvent(new Event("flux2web:detail"));
+      if (!pressed.includes(`/tasks/${id}/`)) plainNotice("This picture is not shown any more: it is in the trash, or its author keeps it private.");
+    }
+    settle();
+  }
+
+  document.addEventListener("flux2web:gone", (event) => vanish(event.detail));
+
+  function bringBack(id) {
+    for (const { node, parent, next } of vanished.get(id) || []) {
+      if (parent.isConnected) parent.insertBefore(node, next?.parentNode === parent ? next : null);
+    }
+    vanished.delete(id);
+    if ($("#detail")?.hidden && $("#detail").dataset.task === id) location.reload();
   }
 
   function announce(card) {
@@ -184,15 +224,18 @@
     for (const time of $$("time[data-clock]", root)) time.textContent = new Date(time.dateTime).toLocaleTimeString("en-GB");
   }
 
+  let pressed = ""; // the address of the last button: what came of it is no news
+
   /** The buttons on cards: one form for all, outside of them. */
   async function act(event) {
     const form = event.target;
     const button = event.submitter;
-    if (form.id !== "card-action" || !button?.formAction) return;
+    if (form.id !== "card-action" || !button?.formAction || button.matches("[data-plain]") || leavesPage(button)) return;
     event.preventDefault();
     button.disabled = true;
+    pressed = button.formAction;
     try {
-      const answer = await ask(button.formAction, { method: "POST", body: new FormData(form) });
+      const answer = await ask(button.formAction, { method: "POST", body: new FormData(form, button) });
       const text = await answer.text();
       if (answer.redirected) plainNotice(SIGNED_OUT);
       else if (answer.ok) acted(text);
@@ -204,16 +247,36 @@
     button.disabled = false;
   }
 
+  /** Deleting what a page is about: the server says where to go, and offers Undo there. */
+  function leavesPage(button) {
+    const detail = $("#detail");
+    return Boolean(detail && !detail.closest("dialog") && button.formAction.endsWith(`/tasks/${detail.dataset.task}/delete/`));
+  }
+
   function acted(html) {
+    const said = $(".notice", parse(html));
+    if (said) {
+      notice(html);
+      return said.dataset.gone ? vanish(said.dataset.gone.split(",")) : askDetail();
+    }
+    const heart = $(".heart[id]", parse(html));
+    if (heart) return document.getElementById(heart.id)?.replaceWith(heart), askDetail();
     const card = $("article.card", parse(html));
     const detail = $("#detail");
     if (detail && card && detail.dataset.task !== card.dataset.task) location.href = `/t/${team}/tasks/${card.dataset.task}/`;
-    else apply(html, { own: true });
+    else if (card) apply(html, { own: true });
+    else askDetail();
+  }
+
+  /** What was done to the picture on its page shows there, stream or no stream. */
+  function askDetail() {
+    if ($("#detail")) refreshDetail({ dataset: { version: Infinity } });
   }
 
   // --- live: one stream for all tabs of a team, catching up where there was none -------------------------------------
 
   const QUICK_MS = 2000, STEPS_MS = [2000, 5000, 15000], HEARTBEAT_MS = 10000, SILENCE_MS = 25000;
+  const HAVE_MAX = 200, NEVER_OLD = 999999999; // as many as the server looks at; of a tile, which has no version
   const channel = team && "BroadcastChannel" in window ? new BroadcastChannel(`flux2web:${team}`) : null;
   let source = null, failures = 0, heardAt = 0, steps = 0, pollTimer = 0, balanceTimer = 0;
 
@@ -223,7 +286,7 @@
     heardAt = Date.now();
     if (kind === "card") apply(data);
     else if (kind === "balance") askBalance();
-    else if (kind === "gone") document.getElementById(`task-${data}`)?.remove();
+    else if (kind === "gone") vanish(data.split(","));
     else if (kind === "catch-up") catchUp();
     else if (kind === "silence") heardAt = 0;
   }
@@ -276,8 +339,9 @@
   }
 
   function wanted() {
-    const shown = $$("[data-task][data-version]");
-    const have = shown.filter(isLive).map((node) => `${node.dataset.task}:${node.dataset.version}`);
+    const shown = $$("[data-task]");
+    const some = [...shown.filter(isLive), ...shown.filter((node) => !isLive(node))].slice(0, HAVE_MAX);
+    const have = some.map((node) => `${node.dataset.task}:${node.dataset.version || NEVER_OLD}`);
     const newest = cards && ($("article.card", cards)?.dataset.created || "1970-01-01T00:00:00+00:00,0");
     return { have: have.join(","), after: newest || "" };
   }
@@ -287,6 +351,8 @@
     if (!have && !after) return;
     const answer = await ask(`/t/${team}/cards/?${new URLSearchParams({ have, after })}`).catch(() => null);
     if (answer?.status === 200 && !answer.redirected) apply(await answer.text());
+    const gone = answer?.headers.get("X-Gone");
+    if (gone) vanish(gone.split(","));
     if (answer) askBalance();
   }
 
@@ -305,13 +371,51 @@
     clearTimeout(balanceTimer);
     balanceTimer = setTimeout(async () => {
       const chip = $("#balance");
+      askStrip();
       const answer = chip && (await ask(`/t/${team}/balance/`).catch(() => null));
       const fresh = answer?.ok && $("#balance", parse(await answer.text()));
-      if (!fresh || fresh.dataset.available === chip.dataset.available) return;
+      if (!fresh || fresh.isEqualNode(chip)) return;
       Idiomorph.morph(chip, fresh);
       if (compose()) htmx.trigger(compose(), "requote");
     }, 150 + Math.random() * 250);
   }
+
+  const STRIP_MS = 5000; // a busy team's balance changes all the time, what a person is told does not
+  let stripTimer = 0, strippedAt = 0;
+
+  /** What this person is told at the top of the page. Whoever is reading or about to press there is not disturbed. */
+  function askStrip() {
+    if (stripTimer || !$("#strip")) return;
+    stripTimer = setTimeout(async () => {
+      [stripTimer, strippedAt] = [0, Date.now()];
+      const answer = await ask("/notices/strip/").catch(() => null);
+      const fresh = answer?.ok && !answer.redirected && $("#strip", parse(await answer.text()));
+      if (fresh) renewStrip(fresh);
+    }, Math.max(0, strippedAt + STRIP_MS - Date.now()));
+  }
+
+  function renewStrip(fresh) {
+    const here = $("#strip");
+    if (!here || here.dataset.strip === fresh.dataset.strip) return;
+    const known = $$(".notice", here).map((node) => node.id);
+    const added = $$(".notice", fresh).filter((node) => Number(node.id.slice(7)) > Math.max(0, ...known.map((id) => Number(id.slice(7)))));
+    Idiomorph.morph(here, fresh);
+    htmx.process($("#strip"));
+    if (added.length) tell(added.map((node) => $("p", node).firstChild.textContent.trim()).join(" "));
+  }
+
+  /** Undone: back where it was, also where no stream tells so. */
+  document.addEventListener("htmx:afterSwap", () => $$("#notices [data-back]").forEach((node) => {
+    const ids = node.dataset.back.split(",");
+    ids.forEach(bringBack);
+    delete node.dataset.back;
+    if (document.activeElement === body) ($(`#tile-${ids[0]} a, #task-${ids[0]} a`) || $("#main")).focus({ preventScroll: true });
+  }));
+
+  /** Put away by key: the next one, or the page. */
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.target.id === "strip" && document.activeElement === body) ($("#strip button") || $("#main")).focus({ preventScroll: true });
+  });
 
   function startLive() {
     if (channel) channel.onmessage = (event) => receive(event.data);
@@ -338,9 +442,11 @@
   const say = (id, text) => { const node = document.getElementById(id); if (node && node.textContent !== text) node.textContent = text; };
   let sendsWhenReady = false;
 
+  const gone = () => $("#slots .slot[data-gone]"); // the next upload takes its place
+
   function upload(files) {
     for (const file of files) {
-      if (slots().length >= MOST) return say("slots-said", `${MOST} of ${MOST}: remove one to add “${file.name}”.`);
+      if (slots().length >= MOST && !gone()) return say("slots-said", `${MOST} of ${MOST}: remove one to add “${file.name}”.`);
       send(file);
     }
   }
@@ -351,7 +457,7 @@
     slot.dataset.state = "uploading";
     slot.innerHTML = '<span class="num">0 %</span><progress max="100" value="0"></progress><span class="no" aria-hidden="true"></span><button type="button" data-slot="remove"><span class="icon">×</span></button>';
     $("progress", slot).setAttribute("aria-label", `Uploading ${file.name}`);
-    $("#add-slot").before(slot);
+    gone() ? gone().replaceWith(slot) : $("#add-slot").before(slot);
     const request = new XMLHttpRequest();
     slot.request = request;
     request.upload.onprogress = (event) => event.lengthComputable && progress(slot, Math.round((100 * event.loaded) / event.total));
@@ -522,7 +628,7 @@
 
   function focusProblem() {
     const form = compose();
-    const first = $("[data-problems] a", form);
+    const first = $("[data-problems] a[data-field]", form);
     if (!first) return void $("[data-problems]", form)?.focus();
     toField(first.dataset.field);
   }
@@ -574,20 +680,36 @@
         compose().requestSubmit();
       }
     });
+    document.addEventListener("click", (event) => {
+      if (!event.target.closest?.("#ask-go") || !(pending().length + refused().length)) return;
+      event.preventDefault(); // the images belong to what is asked for
+      event.stopPropagation();
+      hold();
+    }, true);
+    document.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || !event.target.matches?.("#asking input")) return;
+      event.preventDefault(); // or the form would be sent by its first button
+      $("#ask-go").click();
+    });
     document.addEventListener("htmx:afterRequest", (event) => {
       if (event.target.id === "compose" && event.detail.successful) sent(event.detail.xhr);
+      if (event.target.id === "ask-go" && event.detail.successful) plainNotice(SIGNED_OUT); // an answer takes the button's place
     });
     // The price changes in place: a button that is just being pressed must stay the same button.
     document.addEventListener("htmx:beforeSwap", (event) => {
       if (event.target.id !== "quote") return;
       event.detail.shouldSwap = false;
-      Idiomorph.morph($("#quote"), parse(event.detail.xhr.responseText).body.firstElementChild);
+      Idiomorph.morph($("#quote"), parse(event.detail.xhr.responseText).body.firstElementChild, { callbacks: { beforeAttributeUpdated: mayRenew } });
+      htmx.process($("#quote"));
       hold();
     });
     document.addEventListener("htmx:afterSettle", (event) => {
-      if (event.target.id === "compose") { startCompose(); focusProblem(); }
+      if (event.target.id === "compose") { startCompose(); focusProblem(); $("#asked")?.focus(); }
     });
   }
+
+  /** A new price leaves alone what somebody has opened, typed or ticked beside the button. */
+  const mayRenew = (name, node) => !(name === "open" || (name === "value" && node.value !== node.defaultValue) || (name === "checked" && node.checked !== node.defaultChecked));
 
   const dragging = (event) => compose() && [...(event.dataTransfer?.types || [])].includes("Files");
 
