@@ -175,9 +175,9 @@ class Person:
         return answer
 
     def press(self, prompt: str, **fields) -> httpx.Response:
-        """Press the button in the studio."""
+        """Press the button in the studio, also for what was made already."""
         shown = self.fields("/t/north/")
-        asked = {"family": "pro", "aspect_ratio": "1:1", "resolution": "1K", "count": "1", "provider": ""}
+        asked = {"family": "pro", "aspect_ratio": "1:1", "resolution": "1K", "count": "1", "provider": "", "again": "1"}
         given = asked | {"prompt": prompt, "key": shown["key"]} | fields
         return self.post("/t/north/tasks/", given, page="/t/north/")
 

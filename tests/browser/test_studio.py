@@ -173,7 +173,7 @@ def test_an_open_page_of_a_task_becomes_its_picture(sign_in, site):
     card_id = press(page, "A boat at low tide")
     watcher.goto(f"{site.url}/t/north/tasks/{card_id.removeprefix('task-')}/")
     expect(watcher.locator(".ground img")).to_be_visible(timeout=DONE_MS)
-    expect(watcher.locator(".told")).to_contain_text("Charged 10")
+    expect(watcher.locator(".told")).to_contain_text("charged 10")
 
 
 # --- For all eyes, ears and widths -------------------------------------------------------------------------------------------
