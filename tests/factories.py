@@ -16,6 +16,7 @@ from django.db.models import F
 from django.utils import timezone
 from django.utils.text import slugify
 
+from flux2web import ledger, search
 from flux2web.models import (
     FINAL,
     Attempt,
@@ -36,6 +37,7 @@ from flux2web.models import (
     Task,
     TaskReference,
     Team,
+    Usage,
     User,
 )
 from flux2web.models.base import new_token, token_hash
@@ -145,7 +147,9 @@ def make_prices(*providers: str) -> None:
         for (family, resolution), credits in zip(GRID, amounts, strict=True):
             if credits is not None:
                 values = {"credits": credits, "credits_per_reference": per_reference, "published": published}
-                Price.objects.get_or_create(provider=provider, family=family, resolution=resolution, defaults=values)
+                place = {"provider": provider, "family": family, "resolution": resolution}
+                if not Price.objects.filter(**place).exists():
+                    Price.objects.create(**place, **values)
 
 
 def make_price(
@@ -153,6 +157,14 @@ def make_price(
 ) -> Price:
     values = {"credits": credits, "published": True} | fields
     return Price.objects.update_or_create(provider=provider, family=family, resolution=resolution, defaults=values)[0]
+
+
+def make_priced_from(
+    valid_from, *, provider: str = "revid", family: str = "pro", resolution: str = "1K", credits: int = 10, **fields
+) -> Price:
+    """One more price of a picture, that holds from then on."""
+    place = {"provider": provider, "family": family, "resolution": resolution}
+    return Price.objects.create(**place, credits=credits, valid_from=valid_from, **{"published": True} | fields)
 
 
 def any_account(provider: str = "revid") -> ProviderAccount:
@@ -248,12 +260,16 @@ def make_task(
         user=user,
         state=state,
         price_credits=price,
+        period=ledger.current(team, timezone.now()),
         **asked | _standing(state, account, charged or price) | fields,
     )
     for number, reference in enumerate(references, 1):
         TaskReference.objects.create(task=task, reference=reference, number=number)
+    words = " ".join([task.prompt, *(reference.name for reference in references)])
+    search.put([(task.pk, task.team_id, words)])
     _book_task(task, user)
     _send(task, secret or new_token())
+    _end_task(task)
     Event.objects.create(task=task, kind=task.state, cause="factory")
     if state == State.DONE:
         make_result(task)
@@ -282,13 +298,17 @@ def _standing(state: State, account: ProviderAccount | None, charged: int) -> di
 
 
 def _book_task(task: Task, user: User) -> None:
-    price = task.price_credits
-    book(task.team, "hold", price, task=task, actor=user, held=price)
+    book(task.team, "hold", task.price_credits, task=task, actor=user, held=task.price_credits)
+    usage, _ = Usage.objects.get_or_create(period=task.period, user=user)
+    Usage.objects.filter(pk=usage.pk).update(held=F("held") + task.price_credits)
+
+
+def _end_task(task: Task) -> None:
+    """The ledger's own words: so that every sum there is moves with it."""
     if task.state == State.DONE:
-        charged = task.charged_credits
-        book(task.team, "settle", charged, task=task, held=-price, spent=charged)
+        ledger.settle(task, task.charged_credits)
     elif not task.is_live:
-        book(task.team, "release", price, task=task, held=-price)
+        ledger.release(task, "made for a test", counts_as=task.state)
 
 
 def _send(task: Task, secret: str) -> None:

@@ -2,9 +2,17 @@ from __future__ import annotations
 
 import sys
 
-from . import added, pages, rung
+from . import added, depth, files, holds, pages, rung
 
-BENCHES = {"added": added.main, "rung": rung.main, "pages": pages.main}
+BENCHES = {
+    "added": added.main,
+    "rung": rung.main,
+    "pages": pages.main,
+    "holds": holds.main,
+    "books": lambda: depth.compare("Money pages by ledger lines", "books", (1_000, 1_000_000), 1.5),
+    "files": files.main,
+    "history": lambda: depth.compare("History by pictures", "history", (1_000, 1_000_000), 1.2),
+}
 
 if __name__ == "__main__":
     names = sys.argv[1:] or list(BENCHES)

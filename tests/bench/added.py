@@ -55,6 +55,7 @@ class Ear:
 def press(http: httpx.Client, site: Site, token: str) -> tuple[float, float, int]:
     """(when sent, when answered, task id) of one press as HTMX sends it."""
     asked = {"prompt": "A harbour at dawn", "family": "pro", "aspect_ratio": "1:1", "resolution": "1K", "count": "1"}
+    asked["again"] = "1"  # the same picture over and over is what is wanted here
     data = asked | {"provider": "revid", "key": secrets.token_urlsafe(16), "csrfmiddlewaretoken": token}
     sent_at = time.monotonic()
     answer = http.post(f"{site.url}/t/north/tasks/", data=data, headers={"HX-Request": "true", "Referer": site.url})
