@@ -15,19 +15,48 @@ HOUSE = ROOT / "flux2web"
 
 # A module imports from rungs below its own, and from its own only where it says so here.
 LADDER: list[set[str]] = [
-    {"faults", "money", "orders", "settings"},
-    {"http", "brokers", "apps"},
+    {"charts", "faults", "money", "orders", "periods", "settings", "sheets"},
+    {"http", "brokers", "apps", "fields"},
     {"providers", "models", "bus"},
-    {"pricing", "imaging", "storage", "queries", "access", "ledger", "accounts"},
-    {"routing", "cards"},
-    {"lifecycle", "audit"},
-    {"live", "actors", "forms", "forms_people", "templatetags"},
+    {
+        "pricing",
+        "imaging",
+        "storage",
+        "queries",
+        "access",
+        "ledger",
+        "accounts",
+        "notices",
+        "spend",
+        "search",
+        "history",
+    },
+    {"routing", "cards", "caps", "shelf", "teams", "trash", "files"},
+    {"lifecycle", "audit", "lineage", "twins"},
+    {"requests", "statements", "exports", "alerts", "overview", "collecting"},
+    {
+        "live",
+        "actors",
+        "forms",
+        "forms_people",
+        "forms_usage",
+        "forms_budget",
+        "forms_bulk",
+        "forms_collections",
+        "forms_history",
+        "forms_console",
+        "forms_prices",
+        "templatetags",
+    },
     {"clock", "views", "demo"},
     {"urls", "asgi", "serve"},
     {"management"},
 ]
 SAME_RUNG = {
+    ("charts", "money"),  # how credits are written
     ("storage", "imaging"),  # bytes are made safe before they are stored
+    ("history", "access"),  # what a member may see is decided by access alone
+    ("history", "search"),  # which finds words, and knows nobody
     ("queries", "access"),  # what a member may see is decided by access alone
 }
 # The sandbox imports nothing of the house; asgi serves it, and the demo borrows its brush.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from datetime import timedelta
-from smtplib import SMTPException
+from smtplib import SMTPRecipientsRefused
 from unittest.mock import patch
 
 import pytest
@@ -99,12 +99,14 @@ def test_without_a_mail_server_it_is_only_shown(client_for, ben, north, settings
     assert "Pass it on yourself" in answer.content.decode()
 
 
-@pytest.mark.parametrize("fault", [SMTPException("no"), ConnectionRefusedError()])
-def test_a_mail_server_that_is_down_loses_nothing(client_for, ben, north, fault):
+@pytest.mark.parametrize("fault", [SMTPRecipientsRefused({"finn@example.com": (550, b"no")}), ConnectionRefusedError()])
+def test_a_mail_server_that_is_down_loses_nothing(client_for, ben, north, fault, caplog):
     with patch("flux2web.views.teams.send_mail", side_effect=fault):
         answer = client_for(ben).post(INVITE, {"role": "member", "email": "finn@example.com"})
     assert made_link(answer)
     assert "did not take it" in answer.content.decode()
+    assert "invitation not mailed" in caplog.text
+    assert "finn@" not in caplog.text
 
 
 # --- Looking after them --------------------------------------------------------------------------------------------------

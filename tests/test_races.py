@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -12,7 +13,7 @@ from django.db import connections
 from django.utils import timezone
 
 from flux2web import audit, ledger, lifecycle
-from flux2web.models import Batch, Entry, Result, State, Task
+from flux2web.models import Batch, Budget, Entry, Membership, Period, Result, State, Task, Usage
 from flux2web.orders import Refusal
 
 from . import factories
@@ -65,6 +66,37 @@ def test_200_submits_at_once_against_a_budget_for_50_give_exactly_50(member, nor
     assert {answer.kind for answer in answers if isinstance(answer, Refusal)} == {"budget"}
     assert sums(north) == (500, 500, 0)
     assert Task.objects.count() == Entry.objects.filter(kind="hold").count() == 50
+
+
+def test_200_submits_at_once_against_a_cap_for_20_give_exactly_20(member, north):
+    Membership.objects.filter(pk=member.pk).update(cap=200)
+    answers = at_once([lambda: press(member)] * 200)
+    assert Counter(type(answer) for answer in answers) == {Batch: 20, Refusal: 180}
+    assert {answer.kind for answer in answers if isinstance(answer, Refusal)} == {"cap"}
+    assert sums(north) == (1000, 200, 0)
+    assert Usage.objects.get().held == 200
+
+
+def test_many_clocks_and_members_at_a_months_end_renew_it_once(member, north):
+    """The period ended a moment ago; whoever comes first opens the next, with its allowance and without the old credits."""
+    Budget.objects.filter(team=north).update(allowance=100, rolls_over=False)
+    factories.book(north, "revoke", 1000, granted=-1000)
+    ledger.grant(north, 300, actor=None, reason="until the end", key="g", expires=True)
+    Period.objects.update(starts_at=timezone.now() - timedelta(days=31), ends_at=timezone.now())
+    answers = at_once([lambda: ledger.renew_due(timezone.now()), lambda: press(member)] * 40)
+    assert Counter(type(answer) for answer in answers if not isinstance(answer, int)) == {Batch: 10, Refusal: 30}
+    assert Counter(Entry.objects.values_list("kind", flat=True)) == {"grant": 3, "revoke": 2, "hold": 10}
+    assert sums(north) == (100, 100, 0)
+
+
+def test_holds_of_the_last_month_that_come_back_at_once_bring_no_expired_credit(member, north, cleo):
+    factories.book(north, "revoke", 1000, granted=-1000)
+    ledger.grant(north, 300, actor=None, reason="until the end", key="g", expires=True)
+    tasks = [task_of(press(member)) for _ in range(30)]
+    Period.objects.update(starts_at=timezone.now() - timedelta(days=31), ends_at=timezone.now())
+    at_once([partial(lifecycle.cancel, task, cleo) for task in tasks] + [lambda: ledger.renew_due(timezone.now())] * 10)
+    assert sums(north) == (0, 0, 0)
+    assert Period.objects.order_by("starts_at").first().expired == 300
 
 
 def test_64_presses_of_one_form_are_one(member, north):

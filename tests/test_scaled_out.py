@@ -32,7 +32,7 @@ POSTGRES = "postgres://postgres@127.0.0.1:5432/"
 REDIS = "redis://127.0.0.1:6379/"
 REDIS_DB = {"redis": 11, "rabbitmq": 12}  # numbers of their own: they are emptied here
 KEY = "key-for-the-peer-0123456789"
-QUEUES = ("submit", "check", "save")
+QUEUES = ("submit", "check", "save", "export", "mail")
 THREADS, AT_REST_S = 4, 45
 
 pytestmark = pytest.mark.slow
