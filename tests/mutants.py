@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from flux2web import clock, ledger, lifecycle
 from flux2web.ledger import entries, limits
+from flux2web.lifecycle import moves, sending
 from flux2web.models import FINAL, Budget, State, Task, write
 from flux2web.providers.base import Kind, ProviderError
 
@@ -61,7 +62,7 @@ def hold_apart_from_task() -> Iterator[None]:
 @contextmanager
 def money_apart_from_state() -> Iterator[None]:
     """A task's end is committed first, its credits move a moment later."""
-    finish, settle, release = lifecycle._finish, ledger.settle, ledger.release
+    finish, settle, release = moves.finish, ledger.settle, ledger.release
 
     def finishing(task, to, **given):
         later = []
@@ -75,19 +76,19 @@ def money_apart_from_state() -> Iterator[None]:
                 move()
         return ended
 
-    with patch.object(lifecycle, "_finish", finishing):
+    with patch.object(moves, "finish", finishing):
         yield
 
 
 @contextmanager
 def no_guard_at_the_end() -> Iterator[None]:
     """Whoever wants to end a task ends it, wherever it stands by now."""
-    move = lifecycle._move
+    move = moves.move
 
     def moving(task, to, *, came_from=(), **given):
         return move(task, to, came_from=tuple(State) if to in FINAL else came_from, **given)
 
-    with patch.object(lifecycle, "_move", moving):
+    with patch.object(moves, "move", moving):
         yield
 
 
@@ -100,12 +101,12 @@ def callbacks_believed() -> Iterator[None]:
         found = ring(provider, secret, method, body)
         if found and b'"fail"' in body:
             task = Task.objects.get(pk=found[0])
-            lifecycle._fail(task, Kind.PROVIDER, "It says so.", cause="callback body")
+            moves.fail(task, Kind.PROVIDER, "It says so.", cause="callback body")
         elif found and b'"success"' in body:
             urls = json.loads(json.loads(body)["data"]["resultJson"])["resultUrls"]
             task, now = Task.objects.get(pk=found[0]), timezone.now()
             with write():
-                lifecycle._move(task, State.SAVING, cause="callback body", due_at=now, result_urls=urls)
+                moves.move(task, State.SAVING, cause="callback body", due_at=now, result_urls=urls)
         return found
 
     with patch.object(lifecycle, "ring", believing):
@@ -115,17 +116,17 @@ def callbacks_believed() -> Iterator[None]:
 @contextmanager
 def creates_retried() -> Iterator[None]:
     """A create whose answer was lost is simply sent again."""
-    call = lifecycle._create_call
+    call = sending._create_call
 
-    def insisting(sending):
+    def insisting(create):
         try:
-            return call(sending)
+            return call(create)
         except ProviderError as error:
             if error.sent != "unknown":
                 raise
-            return call(sending)
+            return call(create)
 
-    with patch.object(lifecycle, "_create_call", insisting):
+    with patch.object(sending, "_create_call", insisting):
         yield
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.db import InterfaceError, OperationalError
 from django.test import override_settings
+from django.utils import timezone
 
 from flux2web import accounts, lifecycle, storage
 from flux2web.cards import Card
 from flux2web.models import Attempt, Batch, Entry, Event, Price, ProviderAccount, ProviderKey, Reference, State, Task
 from flux2web.orders import Refusal
+from flux2web.providers.base import Accepted, Kind
 
 from . import factories
 from .peer import serving
@@ -54,7 +58,7 @@ def secret(monkeypatch):
         made.append(f"secret-{len(made)}")
         return made[-1]
 
-    monkeypatch.setattr(lifecycle, "new_token", remember)
+    monkeypatch.setattr(lifecycle.sending, "new_token", remember)
     return made
 
 
@@ -322,8 +326,8 @@ class TestAnswersToACreate:
         assert (revid.paused_until - task.created).total_seconds() < 310
 
     def test_a_shorter_pause_does_not_cut_a_longer_one(self, revid):
-        until = accounts.pause(revid, lifecycle.Kind.AUTH, "wrong key")
-        assert accounts.pause(revid, lifecycle.Kind.RATE, "too fast", 1) == until
+        until = accounts.pause(revid, Kind.AUTH, "wrong key")
+        assert accounts.pause(revid, Kind.RATE, "too fast", 1) == until
         revid.refresh_from_db()
         assert (revid.paused_until, revid.pause_kind) == (until, "auth")
 
@@ -361,7 +365,7 @@ class TestAnswersToACreate:
         assert look(task).state == State.RUNNING
 
     def test_a_passed_lease_makes_it_uncertain(self, task, peer, monkeypatch):
-        monkeypatch.setattr(lifecycle, "_create_call", lambda sending: (_ for _ in ()).throw(SystemExit))
+        monkeypatch.setattr(lifecycle.sending, "_create_call", lambda sending: (_ for _ in ()).throw(SystemExit))
         with pytest.raises(SystemExit):
             look(task)
         task.refresh_from_db()
@@ -372,7 +376,7 @@ class TestAnswersToACreate:
         assert task.state == State.UNCERTAIN
 
     def test_an_acceptance_outlasts_a_database_that_is_away(self, task, monkeypatch):
-        answer = lifecycle._answer
+        answer = lifecycle.answers._answer
         away = [OperationalError("closed"), InterfaceError("closed"), OperationalError("starting")]
 
         def answer_or_fail(*args, **fields):
@@ -380,8 +384,8 @@ class TestAnswersToACreate:
                 raise away.pop()
             return answer(*args, **fields)
 
-        monkeypatch.setattr(lifecycle, "_answer", answer_or_fail)
-        monkeypatch.setattr(lifecycle, "KEEP_ID_S", (0, 0, 0))
+        monkeypatch.setattr(lifecycle.answers, "_answer", answer_or_fail)
+        monkeypatch.setattr(lifecycle.answers, "KEEP_ID_S", (0, 0, 0))
         assert look(task).upstream_id == "up-1"
 
     test_an_acceptance_outlasts_a_database_that_is_away = pytest.mark.django_db(transaction=True)(
@@ -392,7 +396,7 @@ class TestAnswersToACreate:
         peer.answers.append(peer.cut)
         task = look(task)
         attempt = task.attempts.get()
-        lifecycle._accepted(attempt, lifecycle.base.Accepted("up-late"), cause="create answer")
+        lifecycle.answers.accept(attempt, Accepted("up-late"), cause="create answer")
         task.refresh_from_db()
         assert (task.state, task.upstream_id) == (State.RUNNING, "up-late")
 
@@ -401,7 +405,7 @@ class TestAnswersToACreate:
         task = age(look(task), looks=30, waited_s=10**6)
         task = look(task)
         assert task.state == State.FAILED
-        lifecycle._accepted(task.attempts.get(), lifecycle.base.Accepted("up-late"), cause="create answer")
+        lifecycle.answers.accept(task.attempts.get(), Accepted("up-late"), cause="create answer")
         task.refresh_from_db()
         assert task.state == State.FAILED
         assert task.events.filter(kind="late").exists()
@@ -440,13 +444,13 @@ class TestRinging:
 
     def test_a_ring_while_we_give_up_is_heard(self, secret, task, peer, monkeypatch):
         peer.answers.append(peer.accept_then_cut)
-        task, told = age(look(task), waited_s=10**5, looks=50), lifecycle._told_id
+        task, told = age(look(task), waited_s=10**5, looks=50), lifecycle.looks._told_id
 
         def ring_behind(attempt):
-            monkeypatch.setattr(lifecycle, "_told_id", told)
+            monkeypatch.setattr(lifecycle.looks, "_told_id", told)
             lifecycle.ring("revid", secret[-1], "POST", peer.callback_body("up-1"))
 
-        monkeypatch.setattr(lifecycle, "_told_id", ring_behind)
+        monkeypatch.setattr(lifecycle.looks, "_told_id", ring_behind)
         peer.jobs["up-1"] = "success"
         assert walk(task).state == State.DONE
 
@@ -492,7 +496,7 @@ class TestRinging:
             lifecycle.ring("revid", secret[-1], "POST", b"{}")
             lifecycle.check(running.pk)
         assert len(peer.looks) <= 6
-        assert running.attempts.get().callbacks.count() <= lifecycle.CALLBACKS_KEPT
+        assert running.attempts.get().callbacks.count() <= lifecycle.rings.CALLBACKS_KEPT
 
     def test_a_ring_during_a_look_is_not_forgotten(self, secret, running, peer):
         def ring_meanwhile(handler, upstream_id):
@@ -523,7 +527,7 @@ class TestLimits:
         revid.save()
         tried = look(age(task, waited_s=890))
         assert (tried.state, tried.waited_s) == (State.QUEUED, 890)
-        a_minute_ago = tried.state_since - lifecycle.timedelta(seconds=60)
+        a_minute_ago = tried.state_since - timedelta(seconds=60)
         assert look(age(tried, state_since=a_minute_ago)).state == State.FAILED
         assert sums(north) == (1000, 0, 0)
 
@@ -560,7 +564,7 @@ class TestLimits:
         revid.refresh_from_db()
         revid.take_call(task.created)
         waiting = look(task)
-        assert (waiting.due_at - lifecycle.timezone.now()).total_seconds() < 2 * lifecycle.TURN_MAX_S
+        assert (waiting.due_at - timezone.now()).total_seconds() < 2 * lifecycle.sending.TURN_MAX_S
         accounts.set_account("revid", rate=(20, 10))
         assert look(waiting).state == State.RUNNING
 
@@ -606,7 +610,7 @@ class TestLimits:
         assert look(age(running, waited_s=10**5)).state == State.SAVING
 
     def test_time_in_which_this_site_was_down_counts_as_one_gap(self, running, settings):
-        long_ago = running.created - lifecycle.timedelta(hours=9)
+        long_ago = running.created - timedelta(hours=9)
         task = look(age(running, looked_at=long_ago, state_since=long_ago))
         assert task.waited_s == pytest.approx(settings.GAP_MAX_S)
 
@@ -657,7 +661,7 @@ class TestSaving:
     def test_a_gone_address_is_asked_for_afresh_and_then_given_up(self, saving, peer, north):
         peer.fetch_status = 404
         task = walk(saving, steps=60)
-        assert task.events.filter(kind="saving").count() == lifecycle.REFETCHES_MAX
+        assert task.events.filter(kind="saving").count() == lifecycle.saving.REFETCHES_MAX
         assert task.state == State.SAVING  # a delivery network may be late by more than a few minutes
         task = look(age(task, waited_s=10**5))
         assert (task.state, task.fail_code) == (State.FAILED, "result_lost")
@@ -708,9 +712,7 @@ class TestSaving:
 
     def test_our_own_full_disk_costs_nobody_anything(self, saving, peer, north, monkeypatch, settings):
         with override_settings(MEDIA_ROOT="/proc/nowhere"), monkeypatch.context() as patch:
-            patch.setattr(
-                lifecycle.storage, "_put", lambda *_: (_ for _ in ()).throw(lifecycle.storage.StorageDown("full"))
-            )
+            patch.setattr(storage, "_put", lambda *_: (_ for _ in ()).throw(storage.StorageDown("full")))
             for _ in range(20):
                 task = look(saving)
         assert (task.state, task.waited_s) == (State.SAVING, 0)

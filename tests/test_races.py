@@ -129,7 +129,7 @@ def test_grants_revokes_and_submits_at_once_add_up(member, north, ana):
 def test_300_finished_tasks_raced_by_checks_and_callbacks_have_300_outcomes(member, north, peer, monkeypatch):
     factories.book(north, "grant", 5000, granted=5000)
     secrets = []
-    monkeypatch.setattr(lifecycle, "new_token", lambda: secrets.append(f"s{len(secrets)}") or secrets[-1])
+    monkeypatch.setattr(lifecycle.sending, "new_token", lambda: secrets.append(f"s{len(secrets)}") or secrets[-1])
     tasks = [look(task_of(press(member))) for _ in range(300)]
     for number, task in enumerate(tasks):
         peer.jobs[task.upstream_id] = "fail" if number % 3 == 0 else "success"

@@ -1,0 +1,203 @@
+"""From the press of the button to queued tasks with their hold, all or nothing; and the same again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import structlog
+from django.db import IntegrityError
+from django.utils import timezone
+
+from .. import bus, faults, ledger, routing, search, storage
+from ..models import Batch, Event, Membership, Period, Reference, State, Task, TaskReference, User, write
+from ..orders import Order, Quote, Refusal
+from . import moves
+
+log = structlog.get_logger(__name__)
+MORE = 4  # pictures that "more like this" asks for
+
+
+class _RolledBack(Exception):
+    """Carries a refusal out of the transaction that it undoes."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def create(member: Membership, order: Order, *, key: str, price_seen: int | None) -> Batch | Refusal:
+    """Hold the price and queue the tasks of one press, all or nothing.
+
+    `key` makes it happen once: the same key and order again is the same batch; another order under it is a conflict.
+    `price_seen` is the total the member saw on the button; if the price has risen since, nothing is sent.
+    """
+    known = _same_press(member, order, key)
+    if known is not None:
+        return known
+    quoted = routing.quote(order)
+    if isinstance(quoted, Refusal):
+        return quoted
+    if price_seen is not None and quoted.total > price_seen:
+        return _risen(price_seen, quoted.total)
+    try:
+        batch = _hold_and_queue(member, order, key, quoted)
+    except _RolledBack as stop:
+        return stop.refusal
+    except IntegrityError:  # the same key was being written just now
+        return _same_press(member, order, key) or Refusal(
+            "conflict", "", "This was being sent already. Look at the cards."
+        )
+    faults.point("CP2")
+    return batch
+
+
+def _hold_and_queue(member: Membership, order: Order, key: str, quoted: Quote) -> Batch:
+    while True:
+        try:
+            with write():
+                batch = _write_batch(member, order, key, quoted)
+                faults.point("CP1")
+                return batch
+        except ledger.PeriodEnded:
+            log.info("period ended while a hold was made", team=member.team_id)
+
+
+def _same_press(member: Membership, order: Order, key: str) -> Batch | Refusal | None:
+    batch = Batch.objects.filter(team=member.team, key=key).first()
+    if batch is None or batch.fingerprint == order.fingerprint:
+        return batch
+    return Refusal(
+        "conflict", "", "This form was already sent with other content. Press the button again to send this one."
+    )
+
+
+def _risen(seen: int, now: int) -> Refusal:
+    return Refusal(
+        "price",
+        "price",
+        f"The price has changed from {seen} to {now} credits. Nothing was sent: press again to accept it.",
+    )
+
+
+def _write_batch(member: Membership, order: Order, key: str, quoted: Quote) -> Batch:
+    references, period = _own_references(member, order), ledger.current(member.team, timezone.now())
+    batch = Batch.objects.create(team=member.team, user=member.user, key=key, fingerprint=order.fingerprint)
+    tasks = [_new_task(member, order, batch, period, quoted, number) for number in range(order.count)]
+    Task.objects.bulk_create(tasks)
+    words = " ".join([order.prompt, *(row.name for row in references.values())])
+    search.put((task.pk, task.team_id, words) for task in tasks)
+    for task in tasks:
+        _attach(task, order, references)
+        Event.objects.create(task=task, kind=State.QUEUED, cause=moves.by(member.user))
+        bus.publish_task(task.team_id, task.pk)
+    refusal = ledger.hold(member, period, tasks)
+    if refusal:
+        raise _RolledBack(refusal)
+    return batch
+
+
+def _own_references(member: Membership, order: Order) -> dict[int, Reference]:
+    rows = Reference.objects.filter(team=member.team, deleted_at=None).in_bulk(order.references)
+    for number, reference_id in enumerate(order.references, 1):
+        if reference_id not in rows:
+            message = f"Image {number} is not in this team's references any more. Remove it or upload it again."
+            raise _RolledBack(Refusal("reference", "references", message))
+    return rows
+
+
+def _new_task(member: Membership, order: Order, batch: Batch, period: Period, quoted: Quote, number: int) -> Task:
+    return Task(
+        team=member.team,
+        batch=batch,
+        period=period,
+        user=member.user,
+        private=member.team.private_by_default,
+        parent_id=order.parent,
+        prompt=order.prompt,
+        family=order.family,
+        aspect_ratio=order.aspect_ratio,
+        resolution=order.resolution,
+        # One seed asked for eight times would be one picture eight times: the further ones count up from it.
+        seed=None if order.seed is None else (order.seed + number) % 2**32,
+        output_format=order.output_format,
+        safety_tolerance=order.safety_tolerance,
+        reference_count=len(order.references),
+        provider=order.provider,
+        price_credits=quoted.each,
+        quoted_provider=quoted.provider,
+    )
+
+
+def _attach(task: Task, order: Order, references: dict[int, Reference]) -> None:
+    uses = [TaskReference(task=task, reference_id=pk, number=number) for number, pk in enumerate(order.references, 1)]
+    TaskReference.objects.bulk_create(uses)
+    storage.mint_hostings(task, references.values())
+
+
+def retry(member: Membership, task: Task, *, price_seen: int | None = None) -> Batch | Refusal:
+    """The same order again, as a new task with its own hold. Pressed twice at once, it is one.
+
+    `price_seen` is what the button said; where it said nothing, what the task cost.
+    """
+    if task.is_live:
+        return Refusal("input", "", "This is still being made. It can be run again when it has ended.")
+    key = f"retry:{task.pk}:{task.children.count()}"
+    seen = task.price_credits if price_seen is None else price_seen
+    return _anew(member, task, order_of(task, parent=task.pk), key, seen)
+
+
+def more(member: Membership, task: Task, *, price_seen: int | None) -> Batch | Refusal:
+    """MORE pictures like this one, each with a seed of its own. `price_seen` is their total on the button."""
+    key = f"more:{task.pk}:{task.children.count()}"
+    return _anew(member, task, _more_of(task), key, price_seen)
+
+
+def _anew(member: Membership, task: Task, order: Order, key: str, price_seen: int | None) -> Batch | Refusal:
+    outcome = create(member, order, key=key, price_seen=price_seen)
+    if isinstance(outcome, Refusal) and outcome.kind == "price":
+        choose = "Remix" if task.state == State.DONE else "Edit"
+        return Refusal(
+            "price", "", f"{outcome.message.split('.')[0]}. Choose {choose} to see and send it at the new price."
+        )
+    return outcome
+
+
+def _more_of(task: Task) -> Order:
+    return replace(order_of(task, parent=task.pk), count=MORE, seed=None)
+
+
+def again_price(task: Task) -> Quote | Refusal:
+    """What one more of this would cost now."""
+    return routing.quote(order_of(task))
+
+
+def more_price(task: Task) -> Quote | Refusal:
+    return routing.quote(_more_of(task))
+
+
+def order_of(task: Task, *, parent: int | None = None) -> Order:
+    return Order(
+        prompt=task.prompt,
+        family=task.family,
+        aspect_ratio=task.aspect_ratio,
+        resolution=task.resolution,
+        provider=task.provider,
+        seed=task.seed,
+        output_format=task.output_format,
+        safety_tolerance=task.safety_tolerance,
+        references=_reference_ids(task),
+        parent=parent,
+    )
+
+
+def _reference_ids(task: Task) -> tuple[int, ...]:
+    if not task.reference_count:
+        return ()
+    return tuple(task.task_references.order_by("number").values_list("reference_id", flat=True))
+
+
+def cancel(task: Task, user: User) -> bool:
+    """Take back a task that waits. False when it has been sent meanwhile."""
+    return moves.finish(
+        task, State.CANCELLED, cause=moves.by(user), reason="cancelled by its sender", came_from=(State.QUEUED,)
+    )

@@ -1,0 +1,151 @@
+"""A waiting task gets an account, a turn and an attempt, and goes out: once."""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from .. import accounts, faults, providers, routing, storage
+from ..models import Attempt, ProviderAccount, State, Task, write
+from ..models.base import new_token, token_hash
+from ..providers import base
+from ..providers.base import Kind, ProviderError
+from ..routing import Candidate
+from . import answers, moves, pace, press
+from .answers import Sending
+from .moves import Next
+
+TURN_S = 2  # and one that waits for its turn, where a ceiling keeps it
+TURN_MAX_S = 60  # the longest between two tries to get a turn: an admin may raise the rate meanwhile
+
+
+def submit(task_id: int) -> Next | None:
+    """Send a waiting task to the account that should have it now, or say when to try again."""
+    task = moves.claim(task_id, (State.QUEUED,), settings.LOOK_LEASE_S)
+    if task is None:
+        return None
+    candidate = routing.choose(task, press.order_of(task), refused_by=answers.refused_by(task))
+    if candidate is None:
+        return _blocked(task)
+    sending = _begin(task, candidate)
+    if not isinstance(sending, Sending):
+        return sending
+    faults.point("CP4")
+    try:
+        accepted = _create_call(sending)
+    except ProviderError as error:
+        faults.point("CP6")
+        return answers.not_accepted(sending, error)
+    faults.point("CP6")
+    return answers.keep_accepted(sending.attempt, accepted)
+
+
+def _blocked(task: Task) -> Next | None:
+    """No account may take it. Only this waiting counts against the limit; waiting for a turn does not."""
+    waited_s = task.waited_s + task.gap_s  # type: ignore[attr-defined]
+    if waited_s > settings.QUEUED_LIMIT_S:
+        message = "No provider could take this for a quarter of an hour. Try again later, or ask a site admin."
+        return moves.fail(task, Kind.MAINTENANCE, message, cause="limit", came_from=(State.QUEUED,))
+    return moves.again(task, min(pace.ASK_AGAIN_S, settings.QUEUED_LIMIT_S / 4), waited_s=waited_s)
+
+
+def _begin(task: Task, candidate: Candidate) -> Sending | Next | None:
+    """Write down that we are about to send, before anything leaves; or wait for a turn.
+
+    The account's row is locked first, so that its throttle and its ceiling are exact across processes.
+    """
+    account, now = candidate.account, timezone.now()
+    with write():
+        wait_s = _turn_wait_s(account, now)
+        if wait_s is None:
+            sending = _write_sending(task, candidate, now)
+            faults.point("CP3")
+            return sending
+        transaction.set_rollback(True)  # a call that is not made is not counted
+    return moves.again(task, min(wait_s, TURN_MAX_S) * random.uniform(1, 1.2))
+
+
+def _turn_wait_s(account: ProviderAccount, now: datetime) -> float | None:
+    """Take a call of the account's allowance and a place under its ceiling. None: taken; else try again in so long."""
+    free_at = account.take_call(now)
+    if free_at is not None:
+        return max(0.05, (free_at - now).total_seconds())
+    in_flight = Task.objects.in_flight().filter(account=account)
+    return TURN_S if account.concurrent and in_flight.count() >= account.concurrent else None
+
+
+def _write_sending(task: Task, candidate: Candidate, now: datetime) -> Sending | None:
+    account = candidate.account
+    lease_until, secret = now + timedelta(seconds=_lease_s(task, account)), new_token()
+    if not moves.move(task, State.SUBMITTING, cause=f"chose {account}", due_at=lease_until, account=account):
+        return None
+    attempt = Attempt.objects.create(
+        task=task,
+        number=task.attempts.count() + 1,
+        account=account,
+        key_version=account.key_version,
+        price_credits=_price_there(task, candidate),
+        list_usd=candidate.price.usd,
+        secret_hash=token_hash(secret),
+        lease_until=lease_until,
+        with_callback=_may_ring(account),
+    )
+    return Sending(task, attempt, account, secret)
+
+
+def _price_there(task: Task, candidate: Candidate) -> int:
+    """What is settled if this account delivers: its own price, never above the hold. Where it is the account that was
+    quoted, that is the hold: a price edited since changes no task that is under way."""
+    if candidate.account.provider == task.quoted_provider:
+        return task.price_credits
+    return min(candidate.price.credits, task.price_credits)
+
+
+def _lease_s(task: Task, account: ProviderAccount) -> float:
+    """The longest a create can take, and a margin: uploads to the provider come before it, one after another."""
+    uploads = task.reference_count if accounts.capabilities(account).takes_uploads else 0
+    return settings.SUBMIT_LEASE_S + uploads * settings.UPLOAD_LEASE_S
+
+
+def _may_ring(account: ProviderAccount) -> bool:
+    return accounts.capabilities(account).callback and accounts.reaches_us(account)
+
+
+def _create_call(sending: Sending) -> base.Accepted:
+    """The one call that costs money. Runs in no transaction. Raises ProviderError."""
+    adapter = providers.get(sending.account.provider)
+    ring = f"{settings.PUBLIC_URL}/hooks/{adapter.slug}/{sending.secret}/" if sending.attempt.with_callback else None
+    account = accounts.plain(sending.account, sending.attempt.key_version)
+    return adapter.submit(_request(sending), account, ring)
+
+
+def _request(sending: Sending) -> base.Request:
+    task = sending.task
+    return base.Request(
+        prompt=task.prompt,
+        family=task.family,
+        aspect_ratio=task.aspect_ratio,
+        resolution=task.resolution,
+        references=tuple(_plain_references(task, accounts.reaches_us(sending.account))),
+        seed=task.seed,
+        output_format=task.output_format or None,
+        safety_tolerance=task.safety_tolerance,
+    )
+
+
+def _plain_references(task: Task, reachable: bool) -> list[base.Reference]:
+    if not task.reference_count:
+        return []
+    paths = {
+        hosting.reference_id: storage.hosting_path(hosting) for hosting in task.hostings.select_related("reference")
+    }
+    found = []
+    for use in task.task_references.select_related("reference").order_by("number"):
+        reference = use.reference
+        url = f"{settings.PUBLIC_URL}{paths[reference.pk]}" if reachable and reference.pk in paths else None
+        found.append(base.Reference(url, lambda key=reference.key: storage.open_file(key), reference.mime))  # type: ignore[misc]
+    return found
