@@ -26,7 +26,13 @@ SPARE_S = 30  # a time limit above the HTTP timeouts: it cannot interrupt a bloc
 
 @dramatiq.actor(queue_name="submit", time_limit=int(SUBMIT_LIMIT_S + SPARE_S) * 1000)
 def submit(task_id: int) -> None:
-    kick(task_id, lifecycle.submit(task_id))
+    """The turn goes to whoever has the best claim; this one has its own with it, or lines up behind."""
+    first = lifecycle.whose_turn(task_id)
+    next_ = lifecycle.submit(first)
+    kick(first, next_)
+    if first != task_id:
+        has_gone = next_ is not None and next_.state != State.QUEUED
+        kick(task_id, lifecycle.line_up(task_id) if has_gone else lifecycle.submit(task_id))
 
 
 @dramatiq.actor(queue_name="check", time_limit=(2 * settings.LOOK_TIMEOUT_S + SPARE_S) * 1000)

@@ -11,7 +11,7 @@ from typing import Literal
 from django.conf import settings
 from django.utils import timezone
 
-from . import providers, queries
+from . import providers, queries, turns
 from .models import Event, State, Task, User
 from .money import credits_text, format_credits
 
@@ -87,15 +87,22 @@ class Card:
     def detail(self) -> str:
         """One line under the headline: what happens next, or what to do."""
         say = {
-            State.QUEUED: "Starts by itself",
+            State.QUEUED: self._waiting,
             State.SUBMITTING: f"to {self.provider}",
             State.RUNNING: f"{self.provider} usually takes {self.usual_s:.0f} s",
             State.SAVING: self._made,
             State.UNCERTAIN: f"{self.provider} may have taken this, then went quiet. Your credits are held; we keep looking.",
             State.FAILED: self._failure_detail,
-            State.CANCELLED: "Taken back before it was sent",
+            State.CANCELLED: self.task.fail_message or "Taken back before it was sent",
         }
         return say.get(State(self.task.state), "")
+
+    @property
+    def _waiting(self) -> str:
+        if not self.task.in_line:
+            return "Starts by itself"
+        place = turns.place(self.task)
+        return f"In line, {_ordinal(place)} of yours. Starts by itself" if place else "In line. Starts by itself"
 
     @property
     def _made(self) -> str:
@@ -289,3 +296,7 @@ def receipt(task: Task) -> list[Line]:
         Line(entry.created, f"{PAID.get(entry.kind, entry.kind.capitalize())} {credits_text(entry.amount)}")
         for entry in task.entries.order_by("id")
     ]
+
+
+def _ordinal(number: int) -> str:
+    return {1: "1st", 2: "2nd", 3: "3rd"}.get(number, f"{number}th")

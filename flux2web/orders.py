@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
+from typing import NamedTuple
 
-COUNT_MAX = 8
+COUNT_MAX = 8  # of one cell
+PICTURES_MAX = 64  # of one press, however many prompts, shapes and families it crosses
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One more picture of an order: what differs from the first."""
+
+    prompt: str
+    family: str
+    aspect_ratio: str
+    seed: int | None = None
+    parent: int | None = None
 
 
 @dataclass(frozen=True)
 class Order:
-    """One press of the button. `provider` "" leaves the choice to routing; `references` are ids in slot order."""
+    """One press of the button. `provider` "" leaves the choice to routing; `references` are ids in slot order.
+
+    Of a matrix the first cell stands here, the others in `rest`; `count` is how many of each.
+    """
 
     prompt: str
     family: str
@@ -25,6 +41,20 @@ class Order:
     safety_tolerance: int | None = None
     references: tuple[int, ...] = ()
     parent: int | None = None
+    rest: tuple[Cell, ...] = ()
+    ceiling: int | None = None  # credits: what costs more in all is not sent
+    stop_after: int | None = None  # failures that end what still waits
+    saved: int | None = None  # the shelf's prompt that this was written from
+
+    @property
+    def cells(self) -> list[Order]:
+        """One order for each cell, without the others."""
+        first = replace(self, rest=())
+        return [first, *(replace(first, **vars(cell)) for cell in self.rest)]
+
+    @property
+    def pictures(self) -> int:
+        return self.count * (1 + len(self.rest))
 
     @property
     def mode(self) -> str:
@@ -43,12 +73,25 @@ class Order:
     @property
     def fingerprint(self) -> str:
         """Equal exactly for equal orders: what a key was used for."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        said = {name: value for name, value in asdict(self).items() if value or name not in LATER}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+LATER = ("rest", "ceiling", "stop_after", "saved")  # not in the fingerprints of batches that are older than these
+
+
+class Other(NamedTuple):
+    """An able provider that was not chosen: what one picture costs there, and why not, where price is not the reason."""
+
+    name: str
+    credits: int
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Quote:
-    """What an order costs in credits, before sending, and with whom. `others` are dearer able ones: (name, each)."""
+    """What an order costs in credits, before sending, with whom, and why there. Of a matrix this is the first cell's;
+    `rest` are the others', in their order."""
 
     provider: str
     name: str
@@ -56,11 +99,26 @@ class Quote:
     count: int
     assumed: bool
     usd: Decimal | None = None
-    others: tuple[tuple[str, int], ...] = ()
+    why: str = ""
+    others: tuple[Other, ...] = ()
+    rest: tuple[Quote, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Quote, ...]:
+        return (self, *self.rest)
+
+    @property
+    def pictures(self) -> int:
+        return sum(part.count for part in self.parts)
 
     @property
     def total(self) -> int:
-        return self.each * self.count
+        return sum(part.each * part.count for part in self.parts)
+
+    @property
+    def names(self) -> str:
+        """Everyone who is to draw some of it."""
+        return ", ".join(dict.fromkeys(part.name for part in self.parts))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from .models import Act, Batch, Budget, CreditRequest, Membership, Notice, Team,
 from .models.teams import MANAGERS
 from .money import CREDITS_MAX, credits_text
 from .notices import put_away, tell
-from .orders import Order, Refusal
+from .orders import Cell, Order, Refusal
 
 OPEN_MAX = 5  # requests of one member that wait for an answer
 SEND_LEASE_S = 60  # a sending that died is tried again after this
@@ -345,6 +345,7 @@ def order_of(draft: dict[str, Any] | None) -> Order | None:
     if isinstance(said.get("references"), Iterable):
         said["references"] = tuple(said["references"])
     try:
+        said["rest"] = tuple(Cell(**cell) for cell in said.get("rest") or ())
         return Order(**said)
     except TypeError:  # nothing at all, or without what every order has
         return None

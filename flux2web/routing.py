@@ -8,9 +8,9 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from . import accounts, pricing, providers
-from .models import ProviderAccount, Task
-from .orders import Order, Quote, Refusal
+from . import accounts, health, pricing, providers
+from .models import ProviderAccount, RoutingRule, Task
+from .orders import Order, Other, Quote, Refusal
 from .pricing import PictureQuote
 from .providers.base import Capabilities
 
@@ -86,15 +86,43 @@ def _with_price(able: Capabilities, priced: set[tuple[str, str]]) -> tuple[Capab
     return replace(able, families=families, resolutions=resolutions), True
 
 
-def candidates(order: Order) -> list[Candidate]:
-    """The accounts that can take this order, the ready ones first, then the cheapest."""
-    now, prices = timezone.now(), pricing.quote_all(order.family, order.resolution, len(order.references))
+class Market:
+    """The accounts and prices of one moment: what several cells of one order are quoted from."""
+
+    def __init__(self) -> None:
+        self.now = timezone.now()
+        self.accounts = accounts.usable()
+        self.rule = RoutingRule.current()
+        self._prices: dict[tuple[str, str, int], dict[str, PictureQuote]] = {}
+
+    def prices(self, order: Order) -> dict[str, PictureQuote]:
+        asked = order.family, order.resolution, len(order.references)
+        if asked not in self._prices:
+            self._prices[asked] = pricing.quote_all(*asked)
+        return self._prices[asked]
+
+
+def candidates(order: Order, market: Market | None = None) -> list[Candidate]:
+    """The accounts that can take this order, in the order in which they should be asked."""
+    market = market or Market()
+    prices = market.prices(order)
     able = [
-        Candidate(account, prices[account.provider], account.is_paused(now))
-        for account in accounts.usable()
+        Candidate(account, prices[account.provider], account.is_paused(market.now))
+        for account in market.accounts
         if account.provider in prices and order.provider in ("", account.provider) and not problem(order, account)
     ]
-    return sorted(able, key=lambda candidate: (candidate.paused, candidate.price.credits, candidate.account.pk))
+    return _in_order(able, market.rule)
+
+
+def _in_order(able: list[Candidate], rule: RoutingRule) -> list[Candidate]:
+    """Who is not paused first; of them who is healthy, as long as that costs no more than the premium; then the cheapest."""
+    cheapest = min((each.price.credits for each in able if not each.paused), default=0)
+    limit = cheapest * (100 + rule.premium_percent) / 100
+
+    def is_preferred(each: Candidate) -> bool:
+        return each.price.credits <= limit and health.is_healthy(each.account, rule)
+
+    return sorted(able, key=lambda each: (each.paused, not is_preferred(each), each.price.credits, each.account.pk))
 
 
 def problem(order: Order, account: ProviderAccount) -> tuple[str, str] | None:
@@ -141,8 +169,20 @@ def _reach_problem(order: Order, account: ProviderAccount, name: str) -> tuple[s
 
 
 def quote(order: Order) -> Quote | Refusal:
-    """The price of this order, before sending."""
-    able = candidates(order)
+    """The price of this order, before sending: of a matrix, of every cell."""
+    market, parts = Market(), []
+    known: dict[tuple[str, str], Quote | Refusal] = {}
+    for cell in order.cells:
+        what = cell.family, cell.aspect_ratio
+        known[what] = part = known[what] if what in known else _quote_one(cell, market)
+        if isinstance(part, Refusal):
+            return part
+        parts.append(part)
+    return replace(parts[0], rest=tuple(parts[1:]))
+
+
+def _quote_one(order: Order, market: Market) -> Quote | Refusal:
+    able = candidates(order, market)
     if not able:
         return _why_not(order)
     best, *rest = able
@@ -153,8 +193,27 @@ def quote(order: Order) -> Quote | Refusal:
         count=order.count,
         assumed=best.price.assumed,
         usd=best.price.usd,
-        others=tuple((other.name, other.price.credits) for other in rest),
+        why=_why(best, rest, order),
+        others=tuple(Other(other.name, other.price.credits, _note(other, market.rule)) for other in rest),
     )
+
+
+def _why(best: Candidate, rest: list[Candidate], order: Order) -> str:
+    if order.provider:
+        return "Your choice"
+    if not rest:
+        return "The only provider here that can do this"
+    passed = [other for other in rest if other.price.credits < best.price.credits]
+    if passed:
+        return f"The cheapest that is well: {', '.join(other.name for other in passed)} had trouble today"
+    return "The cheapest that can do this"
+
+
+def _note(other: Candidate, rule: RoutingRule) -> str:
+    if other.paused:
+        return f"paused until {other.account.paused_until:%H:%M} UTC"
+    share = health.record_of(other.account).share_percent
+    return f"{share} % ended well today" if share is not None and share < rule.healthy_percent else ""
 
 
 def _why_not(order: Order) -> Refusal:

@@ -358,6 +358,7 @@ STRIKES_MAX = 3  # unreadable results in a row before a task is given up
 CREATE_GRACE_S = 3  # creates in flight when we stop get this long
 CLOCK_TICK_S = 1.0
 AUDIT_EVERY_S = 600  # the whole ledger is re-added this often
+HEALTH_EVERY_S = 60  # and how each account has done in the last 24 hours is worked out this often
 STATEMENTS_EVERY_S = 600  # whether a day has ended whose statements are missing
 TRASH_DAYS = 30  # a picture stays this long in the trash; then its files go
 TRASH_EVERY_S = 60 * 60  # how often the trash is looked through

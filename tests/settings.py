@@ -13,7 +13,7 @@ from flux2web.settings import *  # noqa: E402, F403
 from flux2web.settings import DATABASES, STORAGES, VAR_DIR  # noqa: E402
 
 # Never by themselves: still reading while the next test empties the tables.
-AUDIT_EVERY_S = STATEMENTS_EVERY_S = TRASH_EVERY_S = 10**9
+AUDIT_EVERY_S = HEALTH_EVERY_S = STATEMENTS_EVERY_S = TRASH_EVERY_S = 10**9
 LOCAL = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}  # rate limits of one worker only
 CACHES = {"default": LOCAL, "process": LOCAL}
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}

@@ -30,6 +30,8 @@ LADDER: list[set[str]] = [
         "spend",
         "search",
         "history",
+        "health",
+        "turns",
     },
     {"routing", "cards", "caps", "shelf", "teams", "trash", "files"},
     {"lifecycle", "audit", "lineage", "twins"},

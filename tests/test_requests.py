@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from django.utils import timezone
 
-from flux2web import alerts, audit, clock, ledger, lifecycle, notices, requests
+from flux2web import alerts, audit, clock, ledger, notices, requests
 from flux2web.models import (
     Act,
     Batch,
@@ -159,7 +159,7 @@ def test_until_the_period_ends_it_is_extra_on_top_of_the_cap(ask, member, ben, c
 def test_it_ends_with_the_period(ask, member, ben, north):
     grant(ask(amount=30), ben)
     later = Budget.objects.get(team=north).period.ends_at + timedelta(seconds=1)
-    with lifecycle.write():
+    with write():
         ledger.current(north, later)
     assert room(member) == 50
 

@@ -18,10 +18,10 @@ The only place where task, money, provider and storage meet. Rules that hold in 
 from .ends import refund, wake
 from .looks import check
 from .moves import Next
-from .press import again_price, cancel, create, more, more_price, retry
+from .press import again_price, cancel, create, more, more_price, retry, retry_failed, retry_failed_price
 from .rings import look_now, ring
 from .saving import save
-from .sending import submit
+from .sending import line_up, submit, whose_turn
 
 __all__ = [
     "Next",
@@ -29,13 +29,17 @@ __all__ = [
     "cancel",
     "check",
     "create",
+    "line_up",
     "look_now",
     "more",
     "more_price",
     "refund",
     "retry",
+    "retry_failed",
+    "retry_failed_price",
     "ring",
     "save",
     "submit",
     "wake",
+    "whose_turn",
 ]

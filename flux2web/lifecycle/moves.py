@@ -34,11 +34,15 @@ def claim(task_id: int, states: tuple[State, ...], lease_s: float) -> Task | Non
     count against a task. A waiting task's time counts only while no account may take it (see _blocked).
     """
     now = timezone.now()
-    task = Task.objects.select_related("account", "team").filter(pk=task_id, state__in=states, due_at__lte=now).first()
+    task = (
+        Task.objects.select_related("account", "team", "batch")
+        .filter(pk=task_id, state__in=states, due_at__lte=now)
+        .first()
+    )
     if task is None:
         return None
     gap_s = _gap_s(task, now)
-    claimed = {"due_at": now + timedelta(seconds=lease_s), "looked_at": now, "looks": task.looks + 1}
+    claimed = {"due_at": now + timedelta(seconds=lease_s), "looked_at": now, "looks": task.looks + 1, "in_line": False}
     if task.state != State.QUEUED:
         claimed["waited_s"] = task.waited_s + gap_s
     same = Task.objects.filter(pk=task_id, state=task.state, due_at=task.due_at, looks=task.looks)
@@ -67,7 +71,7 @@ def move(
 ) -> bool:
     """Take the edge to `to` if the row still stands before it, and write the event. False: another was first."""
     now = timezone.now()
-    fresh = {"state_since": now, "looked_at": None, "waited_s": 0, "looks": 0, "strikes": 0}
+    fresh = {"state_since": now, "looked_at": None, "waited_s": 0, "looks": 0, "strikes": 0, "in_line": False}
     rows = Task.objects.filter(pk=task.pk, state__in=came_from or before(to))
     changed = rows.update(**fresh | {"state": to, "version": F("version") + 1, "due_at": due_at} | fields)
     if not changed:
@@ -110,7 +114,8 @@ def fail(
     """The hold returns; there is nothing to look at next."""
     fields: dict[str, Any] = {"fail_kind": kind, "fail_code": code[:64], "fail_message": message[:300]}
     states = came_from or (State(task.state),)
-    finish(task, State.FAILED, cause=cause, reason=message, came_from=states, **fields)
+    if finish(task, State.FAILED, cause=cause, reason=message, came_from=states, **fields) and task.batch.stop_after:
+        Task.objects.filter(batch=task.batch_id, state=State.QUEUED).update(due_at=timezone.now())
     return None
 
 

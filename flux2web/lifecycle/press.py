@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from .. import bus, faults, ledger, routing, search, storage
 from ..models import Batch, Event, Membership, Period, Reference, State, Task, TaskReference, User, write
-from ..orders import Order, Quote, Refusal
+from ..orders import Cell, Order, Quote, Refusal
 from . import moves
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,8 @@ def create(member: Membership, order: Order, *, key: str, price_seen: int | None
         return quoted
     if price_seen is not None and quoted.total > price_seen:
         return _risen(price_seen, quoted.total)
+    if order.ceiling is not None and quoted.total > order.ceiling:
+        return _above(order.ceiling, quoted)
     try:
         batch = _hold_and_queue(member, order, key, quoted)
     except _RolledBack as stop:
@@ -79,13 +81,24 @@ def _risen(seen: int, now: int) -> Refusal:
     )
 
 
+def _above(ceiling: int, quoted: Quote) -> Refusal:
+    message = (
+        f"These {quoted.pictures} cost {quoted.total} credits together; your ceiling is {ceiling}. Nothing was sent."
+    )
+    return Refusal("input", "ceiling", message)
+
+
 def _write_batch(member: Membership, order: Order, key: str, quoted: Quote) -> Batch:
     references, period = _own_references(member, order), ledger.current(member.team, timezone.now())
-    batch = Batch.objects.create(team=member.team, user=member.user, key=key, fingerprint=order.fingerprint)
-    tasks = [_new_task(member, order, batch, period, quoted, number) for number in range(order.count)]
+    batch = _new_batch(member, order, key)
+    tasks = [
+        _new_task(member, cell, batch, period, part, number)
+        for cell, part in zip(order.cells, quoted.parts, strict=True)
+        for number in range(order.count)
+    ]
     Task.objects.bulk_create(tasks)
-    words = " ".join([order.prompt, *(row.name for row in references.values())])
-    search.put((task.pk, task.team_id, words) for task in tasks)
+    names = [row.name for row in references.values()]
+    search.put((task.pk, task.team_id, " ".join([task.prompt, *names])) for task in tasks)
     for task in tasks:
         _attach(task, order, references)
         Event.objects.create(task=task, kind=State.QUEUED, cause=moves.by(member.user))
@@ -94,6 +107,17 @@ def _write_batch(member: Membership, order: Order, key: str, quoted: Quote) -> B
     if refusal:
         raise _RolledBack(refusal)
     return batch
+
+
+def _new_batch(member: Membership, order: Order, key: str) -> Batch:
+    return Batch.objects.create(
+        team=member.team,
+        user=member.user,
+        key=key,
+        fingerprint=order.fingerprint,
+        saved_prompt_id=order.saved,
+        stop_after=order.stop_after,
+    )
 
 
 def _own_references(member: Membership, order: Order) -> dict[int, Reference]:
@@ -150,6 +174,31 @@ def more(member: Membership, task: Task, *, price_seen: int | None) -> Batch | R
     """MORE pictures like this one, each with a seed of its own. `price_seen` is their total on the button."""
     key = f"more:{task.pk}:{task.children.count()}"
     return _anew(member, task, _more_of(task), key, price_seen)
+
+
+def retry_failed(member: Membership, batch: Batch, *, price_seen: int | None) -> Batch | Refusal:
+    """What failed of a batch, once more, as one new batch. `price_seen` is the total on the button."""
+    tasks = _failed_of(batch)
+    if not tasks:
+        return Refusal("input", "", "Nothing of this failed, or all of it was tried again already.")
+    return create(member, _order_of_all(tasks), key=f"failed:{batch.pk}:{tasks[0].pk}", price_seen=price_seen)
+
+
+def retry_failed_price(batch: Batch) -> Quote | Refusal | None:
+    """None where nothing of it is to be tried again."""
+    tasks = _failed_of(batch)
+    return routing.quote(_order_of_all(tasks)) if tasks else None
+
+
+def _failed_of(batch: Batch) -> list[Task]:
+    return list(batch.tasks.filter(state=State.FAILED, children=None, deleted_at=None).order_by("pk"))
+
+
+def _order_of_all(tasks: list[Task]) -> Order:
+    """Tasks of one batch as one order: they differ in no more than a cell does."""
+    first, *others = tasks
+    cells = [Cell(task.prompt, task.family, task.aspect_ratio, task.seed, task.pk) for task in others]
+    return replace(order_of(first, parent=first.pk), rest=tuple(cells), saved=first.batch.saved_prompt_id)
 
 
 def _anew(member: Membership, task: Task, order: Order, key: str, price_seen: int | None) -> Batch | Refusal:

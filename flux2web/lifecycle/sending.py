@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from .. import accounts, faults, providers, routing, storage
+from .. import accounts, bus, faults, providers, routing, storage, turns
 from ..models import Attempt, ProviderAccount, State, Task, write
 from ..models.base import new_token, token_hash
 from ..providers import base
@@ -19,14 +19,23 @@ from . import answers, moves, pace, press
 from .answers import Sending
 from .moves import Next
 
-TURN_S = 2  # and one that waits for its turn, where a ceiling keeps it
-TURN_MAX_S = 60  # the longest between two tries to get a turn: an admin may raise the rate meanwhile
+TURN_S = 2  # a task that waits for its turn, where a ceiling keeps it, tries again after so long
+TURN_MAX_S = 60  # the longest that a throttle is waited for: an admin may raise the rate meanwhile
+LINE_MAX_S = 600  # the longest between two looks of one task in a long line
+
+
+def whose_turn(task_id: int) -> int:
+    """Who goes when this one comes: itself, or one in line with a better claim, which falls due now."""
+    first = turns.first(task_id)
+    if first != task_id:
+        Task.objects.filter(pk=first, in_line=True).update(due_at=timezone.now())
+    return first
 
 
 def submit(task_id: int) -> Next | None:
     """Send a waiting task to the account that should have it now, or say when to try again."""
     task = moves.claim(task_id, (State.QUEUED,), settings.LOOK_LEASE_S)
-    if task is None:
+    if task is None or _was_stopped(task):
         return None
     candidate = routing.choose(task, press.order_of(task), refused_by=answers.refused_by(task))
     if candidate is None:
@@ -44,6 +53,30 @@ def submit(task_id: int) -> Next | None:
     return answers.keep_accepted(sending.attempt, accepted)
 
 
+def line_up(task_id: int) -> Next | None:
+    """Let one that goes first go first."""
+    task = moves.claim(task_id, (State.QUEUED,), settings.LOOK_LEASE_S)
+    account = ProviderAccount.objects.filter(provider=task.quoted_provider).first() if task else None
+    return _wait_in_line(task, account, 0.0) if task and account else None
+
+
+def _was_stopped(task: Task) -> bool:
+    """Whether so many of its batch have failed that its sender wanted no more of it."""
+    stop_after = task.batch.stop_after
+    if not stop_after or task.batch.tasks.filter(state=State.FAILED).count() < stop_after:
+        return False
+    message = f"{stop_after} of this batch failed, so the rest was not sent."
+    moves.finish(
+        task,
+        State.CANCELLED,
+        cause="stop rule",
+        reason=message,
+        came_from=(State.QUEUED,),
+        fail_message=message,
+    )
+    return True
+
+
 def _blocked(task: Task) -> Next | None:
     """No account may take it. Only this waiting counts against the limit; waiting for a turn does not."""
     waited_s = task.waited_s + task.gap_s  # type: ignore[attr-defined]
@@ -58,15 +91,29 @@ def _begin(task: Task, candidate: Candidate) -> Sending | Next | None:
 
     The account's row is locked first, so that its throttle and its ceiling are exact across processes.
     """
-    account, now = candidate.account, timezone.now()
+    account, now, sending = candidate.account, timezone.now(), None
     with write():
         wait_s = _turn_wait_s(account, now)
         if wait_s is None:
             sending = _write_sending(task, candidate, now)
             faults.point("CP3")
-            return sending
-        transaction.set_rollback(True)  # a call that is not made is not counted
-    return moves.again(task, min(wait_s, TURN_MAX_S) * random.uniform(1, 1.2))
+        if wait_s is not None or sending is None:
+            transaction.set_rollback(True)  # a call that is not made is not counted
+    if wait_s is not None:
+        return _wait_in_line(task, account, wait_s)
+    for task_id in turns.behind(task):
+        bus.publish_task(task.team_id, task_id)
+    return sending
+
+
+def _wait_in_line(task: Task, account: ProviderAccount, wait_s: float) -> Next:
+    """Look again when a turn may be free. However long the line, about two looks come for each turn: whoever looks gives
+    it to who has the best claim (whose_turn)."""
+    line_s = turns.in_line(task.quoted_provider).count() * account.rate_s / account.rate_count
+    spread_s = min(LINE_MAX_S, line_s) * random.random()
+    if task.looks == 1:
+        bus.publish_task(task.team_id, task.pk)
+    return moves.again(task, max(min(wait_s, TURN_MAX_S) * random.uniform(1, 1.2), spread_s), in_line=True)
 
 
 def _turn_wait_s(account: ProviderAccount, now: datetime) -> float | None:

@@ -6,7 +6,8 @@ from .images import Hosting, Reference, Result, TaskReference
 from .ledger import Budget, Entry, Tally
 from .people import CreditRequest, Export, Notice
 from .periods import Period, Usage
-from .providers import Price, ProviderAccount, ProviderKey, Statement
+from .prompts import Draft, SavedPrompt
+from .providers import Price, ProviderAccount, ProviderKey, RoutingRule, Statement
 from .shelf import (
     Collection,
     CollectionItem,
@@ -35,6 +36,7 @@ __all__ = [
     "CollectionRole",
     "Comment",
     "CreditRequest",
+    "Draft",
     "Entry",
     "Event",
     "Export",
@@ -51,6 +53,8 @@ __all__ = [
     "Reference",
     "Result",
     "Role",
+    "RoutingRule",
+    "SavedPrompt",
     "SavedSearch",
     "ShareLink",
     "State",

@@ -29,15 +29,36 @@ class Event(models.Model):
 
 
 class Callback(models.Model):
-    """A provider rang. The raw bytes are kept; nothing in them is believed."""
+    """Somebody rang at a provider's address. The raw bytes are kept; nothing in them is believed."""
 
-    attempt = models.ForeignKey(Attempt, on_delete=models.CASCADE, related_name="callbacks")
+    class Verdict(models.TextChoices):
+        MATCHED = "matched", "Matched"  # the first that speaks of this attempt's task
+        DUPLICATE = "duplicate", "Rang before"
+        LATE = "late", "After the end"
+        MALFORMED = "malformed", "Not readable"  # the right address, but a body that names no task, or another's
+        UNKNOWN = "unknown", "Unknown address"  # nobody's secret
+
+    class Signature(models.TextChoices):
+        """Of providers that sign (kie's scheme), where its secret is set here. It lowers noise; it proves nothing."""
+
+        NONE = "", "Not checked"
+        GOOD = "good", "Signed"
+        BAD = "bad", "Wrongly signed"
+
+    attempt = models.ForeignKey(Attempt, null=True, blank=True, on_delete=models.CASCADE, related_name="callbacks")
+    provider = models.CharField(max_length=20, db_default="", default="")  # whose address it was
+    verdict = models.CharField(max_length=9, choices=Verdict, default=Verdict.MATCHED, db_default=Verdict.MATCHED)
+    signature = models.CharField(max_length=4, choices=Signature, default="", db_default="", blank=True)
     received = models.DateTimeField(default=timezone.now, editable=False)
     method = models.CharField(max_length=10)
     body = models.BinaryField()
 
     class Meta:
-        indexes = [models.Index(fields=["attempt", "-received"], name="callback_by_attempt")]
+        indexes = [
+            models.Index(fields=["attempt", "-received"], name="callback_by_attempt"),
+            models.Index(fields=["verdict", "-id"], name="callback_by_verdict"),
+            models.Index(fields=["provider", "-id"], name="callback_by_provider"),
+        ]
 
     def __str__(self) -> str:
         return f"callback to attempt {self.attempt_id}"

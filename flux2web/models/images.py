@@ -52,11 +52,12 @@ class TaskReference(models.Model):
 
 
 class Hosting(models.Model):
-    """An address at which a reference is open to whoever holds it, for one task. Closed some hours after that task ended."""
+    """An address at which a reference is open to whoever holds it: for one task, closed some hours after that task ended;
+    or for a member who asked for one, from the start with an end."""
 
     token = models.CharField(max_length=32, unique=True)
     reference = models.ForeignKey(Reference, on_delete=models.CASCADE, related_name="hostings")
-    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="hostings")
+    task = models.ForeignKey(Task, null=True, blank=True, on_delete=models.CASCADE, related_name="hostings")
     created = models.DateTimeField(default=timezone.now, editable=False)
     closes_at = models.DateTimeField(null=True, blank=True)  # null while the task is live
 

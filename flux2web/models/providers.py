@@ -42,6 +42,10 @@ class ProviderAccount(models.Model):
     pause_reason = models.CharField(max_length=300, blank=True)
     failures = models.PositiveIntegerField(default=0)  # in a row; the pause grows with them
 
+    # Of the last 24 hours here, by the clock (health.py): done, failed (through its own fault), median_s, p90_s.
+    record = models.JSONField(default=dict, blank=True, db_default={})
+    recorded_at = models.DateTimeField(null=True, blank=True)
+
     objects = AccountQuerySet.as_manager()
 
     class Meta:
@@ -90,6 +94,25 @@ class ProviderAccount(models.Model):
             return None
         self.refresh_from_db(fields=["next_call_at"])
         return self.next_call_at - burst
+
+
+class RoutingRule(models.Model):
+    """What a site admin lets "auto" do: one row."""
+
+    premium_percent = models.PositiveIntegerField(
+        default=50
+    )  # how much dearer than the cheapest a healthier one may be
+    healthy_percent = models.PositiveSmallIntegerField(default=80)  # of its tasks must end well for it to be healthy
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(pk=1), name="routing_rule_once")]
+
+    def __str__(self) -> str:
+        return f"premium {self.premium_percent} %, healthy from {self.healthy_percent} %"
+
+    @classmethod
+    def current(cls) -> RoutingRule:
+        return cls.objects.filter(pk=1).first() or cls(pk=1)
 
 
 class ProviderKey(models.Model):

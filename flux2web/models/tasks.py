@@ -8,6 +8,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from .periods import Period
+from .prompts import SavedPrompt
 from .providers import ProviderAccount
 from .teams import Team
 
@@ -72,6 +73,10 @@ class Batch(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     key = models.CharField(max_length=80)
     fingerprint = models.CharField(max_length=64)
+    saved_prompt = models.ForeignKey(  # the shelf's prompt that it was written from
+        SavedPrompt, null=True, blank=True, on_delete=models.SET_NULL, related_name="batches"
+    )
+    stop_after = models.PositiveSmallIntegerField(null=True, blank=True)  # failures that end what still waits
     created = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -131,6 +136,7 @@ class Task(models.Model):
     waited_s = models.FloatField(default=0)  # time in this state in which we were looking; limits count this
     looks = models.PositiveIntegerField(default=0)  # in this state
     strikes = models.PositiveSmallIntegerField(default=0)  # failed looks or fetches in a row
+    in_line = models.BooleanField(default=False, db_default=False)  # looked at, and waits for a turn (turns.py)
 
     # Who draws it.
     account = models.ForeignKey(ProviderAccount, null=True, blank=True, on_delete=models.PROTECT, related_name="tasks")
@@ -194,6 +200,10 @@ class Task(models.Model):
             models.Index(fields=["due_at", "id"], condition=Q(due_at__isnull=False), name="task_due"),
             models.Index(fields=["account", "state"], condition=Q(due_at__isnull=False), name="task_in_flight"),
             models.Index(
+                fields=["quoted_provider", "team", "user", "id"], condition=Q(in_line=True), name="task_in_line"
+            ),
+            models.Index(fields=["account", "finished_at"], condition=Q(finished_at__isnull=False), name="task_by_end"),
+            models.Index(
                 fields=["account", "accepted_at"], condition=Q(accepted_at__isnull=False), name="task_by_acceptance"
             ),
         ]
@@ -251,6 +261,7 @@ class Attempt(models.Model):
         ]
         indexes = [
             models.Index(fields=["account", "created"], condition=Q(outcome="ambiguous"), name="attempt_ambiguous"),
+            models.Index(fields=["account", "-created"], name="attempt_by_account"),
         ]
 
     def __str__(self) -> str:

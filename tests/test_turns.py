@@ -1,0 +1,129 @@
+"""Whose turn it is where a provider's throttle or ceiling keeps tasks waiting."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from flux2web import actors, lifecycle, turns
+from flux2web.cards import Card
+from flux2web.models import ProviderAccount, State, Task
+
+from . import factories
+from .peer import serving
+from .road import press, task_of
+
+
+@pytest.fixture
+def peer():
+    with serving() as peer:
+        yield peer
+
+
+@pytest.fixture
+def revid(db, peer, settings):
+    """One task at once."""
+    settings.PUBLIC_URL = "http://127.0.0.1:9"
+    account = factories.make_account("revid", base_url=peer.url)
+    ProviderAccount.objects.filter(pk=account.pk).update(concurrent=1)
+    return account
+
+
+@pytest.fixture
+def north_member(revid, cleo, north, membership):
+    return membership(cleo, north)
+
+
+@pytest.fixture
+def south_member(revid, zoe, south, membership):
+    return membership(zoe, south)
+
+
+def fill(member, total: int) -> list[Task]:
+    """Tasks of which the first runs and the others stand in line."""
+    tasks = [task_of(press(member)) for _ in range(total)]
+    for task in tasks:
+        lifecycle.submit(task.pk)
+    return tasks
+
+
+def state(task: Task) -> str:
+    return Task.objects.get(pk=task.pk).state
+
+
+def free(account: ProviderAccount) -> None:
+    """Whatever it draws is done; the throttle has rested, and its last minute is over."""
+    long_ago = timezone.now() - timedelta(minutes=5)
+    running = Task.objects.filter(account=account, state=State.RUNNING)
+    running.update(state=State.FAILED, due_at=None, finished_at=long_ago, accepted_at=long_ago)
+    ProviderAccount.objects.filter(pk=account.pk).update(next_call_at=long_ago)
+
+
+def test_what_must_wait_stands_in_line_and_what_goes_does_not(north_member, revid):
+    first, second = fill(north_member, 2)
+    assert state(first) == State.RUNNING
+    second.refresh_from_db()
+    assert (second.state, second.in_line) == (State.QUEUED, True)
+    assert not Task.objects.get(pk=first.pk).in_line
+
+
+def test_a_newcomer_goes_before_a_team_that_has_had_its_turn(north_member, south_member, revid):
+    fill(north_member, 6)
+    newcomer = task_of(press(south_member))
+    lifecycle.submit(newcomer.pk)
+    free(revid)
+    waiting = Task.objects.filter(team=north_member.team, in_line=True).latest("pk")
+    Task.objects.filter(team=north_member.team, state=State.FAILED).update(accepted_at=timezone.now())
+    assert turns.first(waiting.pk) == newcomer.pk
+    actors.submit(waiting.pk)
+    assert state(newcomer) == State.RUNNING
+    assert state(waiting) == State.QUEUED
+
+
+def test_one_members_tasks_go_in_the_order_in_which_they_came(north_member, revid):
+    _, second, third, fourth = fill(north_member, 4)
+    free(revid)
+    actors.submit(fourth.pk)
+    assert [state(task) for task in (second, third, fourth)] == [State.RUNNING, State.QUEUED, State.QUEUED]
+
+
+def test_members_of_a_team_take_turns(north_member, membership, ben, north, revid):
+    _, second, _ = fill(north_member, 3)
+    other = task_of(press(membership(ben, north)))
+    lifecycle.submit(other.pk)
+    free(revid)
+    Task.objects.filter(user=north_member.user, state=State.FAILED).update(accepted_at=timezone.now())
+    assert turns.first(second.pk) == other.pk
+
+
+def test_a_task_that_meets_no_line_goes_itself(north_member, revid):
+    task = task_of(press(north_member))
+    assert turns.first(task.pk) == task.pk
+    assert turns.first(10**9) == 10**9
+
+
+def test_those_who_wait_for_another_provider_stand_in_another_line(north_member, south_member, revid, peer):
+    fill(north_member, 3)
+    factories.make_account("apixo", base_url=peer.url)
+    elsewhere = task_of(press(south_member, provider="apixo"))
+    assert turns.first(elsewhere.pk) == elsewhere.pk
+
+
+def test_the_card_says_which_of_yours_it_is(north_member, revid):
+    _, second, third = fill(north_member, 3)
+    for task, place in ((second, "1st of yours"), (third, "2nd of yours")):
+        task.refresh_from_db()
+        assert place in Card(task).detail
+    free(revid)
+    actors.submit(third.pk)
+    third.refresh_from_db()
+    assert "1st of yours" in Card(third).detail
+
+
+def test_a_place_too_far_back_has_no_number(north_member, revid):
+    task = fill(north_member, turns.PLACES_SHOWN + 2)[-1]
+    task.refresh_from_db()
+    assert turns.place(task) == 0
+    assert Card(task).detail == "In line. Starts by itself"
