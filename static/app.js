@@ -1,5 +1,5 @@
-/* flux2web in the browser: live cards, the compose form, a few manners. Every action also works without this file.
-   No inline handlers, no eval, no style attributes (CSP). Sections: helpers, cards, live, compose, manners. */
+/* flux2web in the browser: live cards, a few manners. Every action also works without this file.
+   No inline handlers, no eval, no style attributes (CSP). Sections: helpers, cards, live, manners. */
 (() => {
   "use strict";
 
@@ -33,6 +33,8 @@
     window.htmx?.process(node);
     node.scrollIntoView({ block: "nearest" });
   }
+
+  const say = (id, text) => { const node = document.getElementById(id); if (node && node.textContent !== text) node.textContent = text; };
 
   const SIGNED_OUT = "You are signed out, so nothing was sent. Sign in again in another tab, then press once more: what you typed stays here.";
   const STALE = "This page was out of date and nothing was sent. It is fresh again: press once more.";
@@ -376,7 +378,7 @@
       const fresh = answer?.ok && $("#balance", parse(await answer.text()));
       if (!fresh || fresh.isEqualNode(chip)) return;
       Idiomorph.morph(chip, fresh);
-      if (compose()) htmx.trigger(compose(), "requote");
+      if ($("#compose")) htmx.trigger($("#compose"), "requote");
     }, 150 + Math.random() * 250);
   }
 
@@ -432,296 +434,6 @@
     window.addEventListener("online", () => { failures = 0; catchUp(); });
   }
 
-  // --- compose --------------------------------------------------------------------------------------------------------
-
-  const MOST = 8;
-  const compose = () => $("#compose");
-  const slots = () => $$(".slot:not(.add)", $("#slots"));
-  const pending = () => $$('#slots .slot[data-state="uploading"]');
-  const refused = () => $$('#slots .slot[data-state="refused"]');
-  const say = (id, text) => { const node = document.getElementById(id); if (node && node.textContent !== text) node.textContent = text; };
-  let sendsWhenReady = false;
-
-  const gone = () => $("#slots .slot[data-gone]"); // the next upload takes its place
-
-  function upload(files) {
-    for (const file of files) {
-      if (slots().length >= MOST && !gone()) return say("slots-said", `${MOST} of ${MOST}: remove one to add “${file.name}”.`);
-      send(file);
-    }
-  }
-
-  function send(file) {
-    const slot = document.createElement("li");
-    slot.className = "slot";
-    slot.dataset.state = "uploading";
-    slot.innerHTML = '<span class="num">0 %</span><progress max="100" value="0"></progress><span class="no" aria-hidden="true"></span><button type="button" data-slot="remove"><span class="icon">×</span></button>';
-    $("progress", slot).setAttribute("aria-label", `Uploading ${file.name}`);
-    gone() ? gone().replaceWith(slot) : $("#add-slot").before(slot);
-    const request = new XMLHttpRequest();
-    slot.request = request;
-    request.upload.onprogress = (event) => event.lengthComputable && progress(slot, Math.round((100 * event.loaded) / event.total));
-    request.onload = () => uploaded(slot, file, request);
-    request.onerror = () => refuse(slot, `${file.name}: the upload was cut off. Remove it and try again.`);
-    request.open("POST", compose().dataset.upload);
-    request.setRequestHeader("HX-Request", "true");
-    request.setRequestHeader("X-CSRFToken", $("[name=csrfmiddlewaretoken]", compose()).value);
-    const form = new FormData();
-    form.append("file", file);
-    request.send(form);
-    renumber();
-  }
-
-  function progress(slot, percent) {
-    $("progress", slot).value = percent;
-    $(".num", slot).textContent = percent < 100 ? `${percent} %` : "Checking";
-  }
-
-  function uploaded(slot, file, request) {
-    const fresh = [200, 422].includes(request.status) && $(".slot", parse(`<ol>${request.responseText}</ol>`));
-    if (!fresh) return refuse(slot, `${file.name}: ${request.status === 413 ? "too large. 10 MB at most." : "the server could not take it. Try again."}`);
-    slot.replaceWith(fresh);
-    renumber();
-    changed();
-  }
-
-  function refuse(slot, reason) {
-    slot.dataset.state = "refused";
-    slot.replaceChildren(...$$("button, .no", slot));
-    slot.prepend(Object.assign(document.createElement("p"), { className: "reason", textContent: reason }));
-    renumber();
-    changed();
-  }
-
-  function renumber() {
-    $$("#slots .place").forEach((input) => input.remove()); // numbers to type are for browsers without this script
-    slots().forEach((slot, index) => {
-      const number = index + 1;
-      $(".no", slot).textContent = number;
-      for (const [verb, words] of [["remove", `Remove image ${number}`], ["left", `Move image ${number} left`], ["right", `Move image ${number} right`]]) {
-        $(`[data-slot="${verb}"]`, slot)?.setAttribute("aria-label", words);
-      }
-      const image = $("img", slot);
-      if (image) image.alt = image.alt.replace(/^Image \d*:?/, `Image ${number}:`);
-    });
-    $("#slots").toggleAttribute("data-full", slots().length >= MOST);
-  }
-
-  /** The references have changed: what fits, what it costs, whether it may go. */
-  function changed() {
-    fit();
-    htmx.trigger(compose(), "requote");
-    hold();
-  }
-
-  function move(button) {
-    const slot = button.closest(".slot");
-    const verb = button.dataset.slot;
-    if (verb === "remove") {
-      slot.request?.abort();
-      const next = slot.nextElementSibling;
-      slot.remove();
-      say("slots-said", "");
-      (next?.matches(".add") ? $("#files") : $("button", next))?.focus();
-    } else {
-      const other = verb === "left" ? slot.previousElementSibling : slot.nextElementSibling;
-      verb === "left" ? other.before(slot) : other.after(slot);
-      (button.checkVisibility?.() ? button : $('[data-slot="remove"]', slot)).focus();
-    }
-    renumber();
-    changed();
-  }
-
-  /** Say why the button would not send yet, and send by itself if it was pressed meanwhile. */
-  function hold() {
-    const waiting = pending().length;
-    const bad = refused().length;
-    if (sendsWhenReady && !waiting) {
-      sendsWhenReady = false;
-      if (!bad) compose().requestSubmit();
-    }
-    const uploads = waiting === 1 ? "1 upload" : `${waiting} uploads`;
-    const why = bad ? "Remove the refused image first." : waiting ? (sendsWhenReady ? `Sends by itself after ${uploads}.` : `Waiting for ${uploads}.`) : "";
-    say("go-said", why);
-  }
-
-  function beforeSending(event) {
-    if (event.target !== compose()) return;
-    if (pending().length || refused().length) {
-      event.preventDefault();
-      event.stopImmediatePropagation();
-      sendsWhenReady = pending().length > 0 && !refused().length;
-      if (refused().length) openSheet(true);
-      return hold();
-    }
-    clearProblems();
-  }
-
-  function clearProblems() {
-    $("#compose-problems").replaceChildren();
-    $$(".error", compose()).forEach((node) => node.remove());
-    $$("[aria-invalid]", compose()).forEach((node) => node.removeAttribute("aria-invalid"));
-  }
-
-  /** What the chosen provider lacks is hidden; what was chosen there is changed, and that is said. */
-  function fit() {
-    const form = compose();
-    const options = $$("#provider option", form);
-    const chosen = options.find((option) => option.selected && option.value);
-    const able = chosen ? [chosen] : options.filter((option) => option.value);
-    const can = (name, value) => !able.length || able.some((option) => option.dataset[name].split(" ").includes(value));
-    const hasImages = slots().some((slot) => slot.dataset.state !== "refused");
-    const said = [];
-    choose("family", "families", can, said);
-    choose("resolution", "resolutions", can, said);
-    choose("ratio", "ratios", (name, value) => can(name, value) && (value !== "auto" || hasImages), said, "aspect_ratio");
-    for (const field of $$("[data-extra]", form)) lacks(field, !can("extras", field.dataset.extra), said);
-    $("#more").hidden = $$("[data-extra]", form).every((field) => field.hidden);
-    if (chosen && hasImages && Number(chosen.dataset.most) === 0) said.push(`${nameOf(chosen)} cannot fetch images from this site.`);
-    say("fit-said", said.join(" "));
-    const prompt = $("#prompt");
-    prompt.placeholder = hasImages ? prompt.dataset.placeholderImages : prompt.dataset.placeholder;
-    summarise();
-  }
-
-  const nameOf = (option) => option.textContent.split(" (")[0].trim();
-
-  function choose(what, list, can, said, field = what) {
-    const labels = $$(`label[data-${what}]`, compose());
-    for (const label of labels) label.hidden = !can(list, label.dataset[what]);
-    const gone = labels.find((label) => label.hidden && $("input", label).checked);
-    const first = gone && labels.find((label) => !label.hidden);
-    if (!first) return;
-    $("input", first).checked = true;
-    const words = { family: "Family", resolution: "Resolution", aspect_ratio: "Shape" }[field];
-    said.push(`${words} is now ${first.textContent.trim()}: ${gone.textContent.trim()} is not offered here.`);
-  }
-
-  function lacks(field, isLacking, said) {
-    const input = $("input, select", field);
-    field.hidden = input.disabled = isLacking;
-    if (isLacking && input.value) said.push(`${$("label", field).textContent.trim()} is kept for providers that use it.`);
-  }
-
-  function summarise() {
-    const data = new FormData(compose());
-    const images = slots().length;
-    const parts = [data.get("family") === "flex" ? "Flex" : "Pro", data.get("resolution"), data.get("aspect_ratio")];
-    if (images) parts.push(images === 1 ? "1 image" : `${images} images`);
-    say("sheet-said", parts.filter(Boolean).join(" · "));
-  }
-
-  function count() {
-    const prompt = $("#prompt");
-    const length = [...prompt.value.trim()].length;
-    const most = Number(prompt.dataset.most);
-    const node = $("#prompt-count");
-    node.toggleAttribute("data-over", length > most);
-    node.textContent = length >= 4000 ? `${length.toLocaleString("en")} of ${most.toLocaleString("en")}` : "";
-  }
-
-  function openSheet(open) {
-    const form = compose();
-    form.toggleAttribute("data-open", open);
-    $("#sheet-toggle").setAttribute("aria-expanded", String(open));
-  }
-
-  function focusProblem() {
-    const form = compose();
-    const first = $("[data-problems] a[data-field]", form);
-    if (!first) return void $("[data-problems]", form)?.focus();
-    toField(first.dataset.field);
-  }
-
-  function toField(name) {
-    const field = document.getElementById(`field-${name === "files" ? "references" : name}`);
-    if (!field) return;
-    if (field.closest(".fields")) openSheet(true);
-    if (field.closest("details")) field.closest("details").open = true;
-    const inputs = $$("textarea, select, input:not([type=hidden])", field);
-    (inputs.find((input) => input.checked) || inputs[0])?.focus();
-    field.scrollIntoView({ block: "nearest" });
-  }
-
-  /** After the form was drawn, first or again. */
-  function startCompose() {
-    if (!compose()) return;
-    renumber();
-    fit();
-    count();
-    hold();
-  }
-
-  function listenToCompose() {
-    document.addEventListener("submit", beforeSending, true);
-    document.addEventListener("change", (event) => {
-      if (event.target.id === "files") {
-        upload([...event.target.files]);
-        event.target.value = "";
-        event.stopPropagation();
-      } else if (event.target.closest("#compose-fields")) fit(); // never on leaving the prompt: the button must not move under the press
-    }, true);
-    document.addEventListener("input", (event) => event.target.id === "prompt" && count());
-    document.addEventListener("paste", (event) => {
-      const files = [...(event.clipboardData?.files || [])].filter((file) => file.type.startsWith("image/"));
-      if (files.length) { event.preventDefault(); upload(files); }
-    });
-    document.addEventListener("dragover", (event) => dragging(event) && (event.preventDefault(), compose().toggleAttribute("data-dropping", true)));
-    document.addEventListener("dragleave", (event) => !event.relatedTarget && compose().toggleAttribute("data-dropping", false));
-    document.addEventListener("drop", (event) => {
-      if (!dragging(event)) return;
-      event.preventDefault();
-      compose().toggleAttribute("data-dropping", false);
-      upload([...event.dataTransfer.files]);
-    });
-    document.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.closest("#compose")) {
-        event.preventDefault();
-        compose().requestSubmit();
-      }
-    });
-    document.addEventListener("click", (event) => {
-      if (!event.target.closest?.("#ask-go") || !(pending().length + refused().length)) return;
-      event.preventDefault(); // the images belong to what is asked for
-      event.stopPropagation();
-      hold();
-    }, true);
-    document.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || !event.target.matches?.("#asking input")) return;
-      event.preventDefault(); // or the form would be sent by its first button
-      $("#ask-go").click();
-    });
-    document.addEventListener("htmx:afterRequest", (event) => {
-      if (event.target.id === "compose" && event.detail.successful) sent(event.detail.xhr);
-      if (event.target.id === "ask-go" && event.detail.successful) plainNotice(SIGNED_OUT); // an answer takes the button's place
-    });
-    // The price changes in place: a button that is just being pressed must stay the same button.
-    document.addEventListener("htmx:beforeSwap", (event) => {
-      if (event.target.id !== "quote") return;
-      event.detail.shouldSwap = false;
-      Idiomorph.morph($("#quote"), parse(event.detail.xhr.responseText).body.firstElementChild, { callbacks: { beforeAttributeUpdated: mayRenew } });
-      htmx.process($("#quote"));
-      hold();
-    });
-    document.addEventListener("htmx:afterSettle", (event) => {
-      if (event.target.id === "compose") { startCompose(); focusProblem(); $("#asked")?.focus(); }
-    });
-  }
-
-  /** A new price leaves alone what somebody has opened, typed or ticked beside the button. */
-  const mayRenew = (name, node) => !(name === "open" || (name === "value" && node.value !== node.defaultValue) || (name === "checked" && node.checked !== node.defaultChecked));
-
-  const dragging = (event) => compose() && [...(event.dataTransfer?.types || [])].includes("Files");
-
-  function sent(xhr) {
-    if (!$("article.card", parse(xhr.responseText))) return plainNotice(SIGNED_OUT);
-    apply(xhr.responseText, { own: true });
-    openSheet(false);
-    const total = $$("article.card", parse(xhr.responseText)).length;
-    tell(total === 1 ? "Sent: 1 picture" : `Sent: ${total} pictures`);
-    askBalance();
-  }
-
   // --- manners --------------------------------------------------------------------------------------------------------
 
   /** What works only with this script is shown only with it. */
@@ -743,9 +455,6 @@
     let found;
     if ((found = hit("[data-dismiss]"))) found.closest(".notice").remove();
     else if ((found = hit("[data-copy]"))) copy(found);
-    else if ((found = hit("[data-slot]"))) move(found);
-    else if ((found = hit("#sheet-toggle"))) openSheet(found.getAttribute("aria-expanded") !== "true");
-    else if ((found = hit(".problems a"))) { event.preventDefault(); toField(found.dataset.field); }
     else if ((found = hit("button#fresh"))) { window.scrollTo({ top: 0 }); hideFresh(); }
     $$("details.menu[open]").forEach((menu) => !menu.contains(event.target) && menu.removeAttribute("open"));
   }
@@ -753,14 +462,16 @@
   function onKey(event) {
     if (event.key !== "Escape") return;
     const menu = $("details.menu[open]");
-    if (menu) { menu.removeAttribute("open"); $("summary", menu).focus(); }
-    else if (compose()?.hasAttribute("data-open")) { openSheet(false); $("#sheet-toggle").focus(); }
+    if (menu) { event.preventDefault(); menu.removeAttribute("open"); $("summary", menu).focus(); }
   }
 
   async function broken(event) {
     const why = await renewTokens(event.detail.xhr?.responseText || "");
     plainNotice(why || "The server did not answer as it should. What you typed is still here; try again in a moment.");
   }
+
+  // What the pages' own scripts share: slots.js, compose.js.
+  window.flux2web = { $, $$, parse, ask, tell, say, plainNotice, SIGNED_OUT, apply, askBalance };
 
   document.addEventListener("click", onClick);
   document.addEventListener("keydown", onKey);
@@ -770,12 +481,6 @@
   dress(document);
   local(document);
   $$("[data-task]").forEach(mark);
-  if (compose()) {
-    listenToCompose();
-    startCompose();
-    if ($("[data-problems]")) focusProblem();
-    else if (matchMedia("(pointer: fine)").matches) $("#prompt").focus({ preventScroll: true });
-  }
   if (team) startLive();
   settle();
   setInterval(tick, 1000);
