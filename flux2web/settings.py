@@ -223,12 +223,14 @@ DRAMATIQ_BROKER = broker(BROKER_URL) | {
         "dramatiq.middleware.TimeLimit",
         "dramatiq.middleware.ShutdownNotifications",
         "django_dramatiq.middleware.DbConnectionsMiddleware",
+        "flux2web.hands.Hands",
         "flux2web.brokers.LogContext",
     ],
 }
 DRAMATIQ_AUTODISCOVER_MODULES = ["actors"]
-# Worker threads by queue in the embedded shape; each queue has its own, so that a hung provider starves nothing.
-WORKER_THREADS = {"submit": 8, "check": 8, "save": 4, "mail": 1, "export": 1}
+# Worker threads by queue in the embedded shape; each queue has its own. Almost all of them wait: hands.py says how many
+# work at once, so that a provider that hangs, or hundreds of calls open at once, starve nothing.
+WORKER_THREADS = {"submit": 96, "check": 224, "save": 16, "mail": 1, "export": 1}
 
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}

@@ -15,6 +15,7 @@ from dramatiq.middleware import ShutdownNotifications, TimeLimit
 
 from flux2web import actors
 from flux2web.brokers import EmbeddedBroker, LogContext
+from flux2web.hands import Hands
 
 from .reach import reachable
 
@@ -25,7 +26,7 @@ ACTORS = (actors.submit, actors.check, actors.save)
 
 
 def make(kind: str) -> dramatiq.Broker:
-    middleware = [TimeLimit(), ShutdownNotifications(), DbConnectionsMiddleware(), LogContext()]
+    middleware = [TimeLimit(), ShutdownNotifications(), DbConnectionsMiddleware(), Hands(), LogContext()]
     if kind == "embedded":
         return EmbeddedBroker(middleware=middleware)
     if kind == "redis":

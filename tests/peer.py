@@ -146,10 +146,14 @@ class Peer:
         handler.say(200, self.picture, "image/png")
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 512  # calls that come at once
+
+
 @contextmanager
-def serving() -> Iterator[Peer]:
-    peer = Peer()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+def serving(peer: Peer | None = None) -> Iterator[Peer]:
+    peer = peer or Peer()
+    server = _Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.peer = peer
     peer.url = f"http://127.0.0.1:{server.server_port}"

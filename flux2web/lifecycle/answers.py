@@ -97,7 +97,7 @@ def not_accepted(sending: Sending, error: ProviderError) -> Next | None:
         return ambiguous(attempt, error.message)
     if error.kind in (Kind.AUTH, Kind.BALANCE, Kind.RATE, Kind.MAINTENANCE):
         accounts.pause(account, error.kind, error.message, error.retry_after_s)
-        return _requeue(sending, Outcome.REFUSED, error)
+        return _requeue(sending, Outcome.REFUSED, error, refused_kind=error.kind)
     if error.code == base.OUR_STORAGE:
         return _reference_not_read(sending, error)
     if error.sent == "no" and error.kind == Kind.PROVIDER:  # never reached them
@@ -132,7 +132,7 @@ def _requeue(
     """Back to waiting. What it has waited already still counts: tries that fail must not make the limit unreachable."""
     due_at = timezone.now() + timedelta(seconds=wait_s)
     with write():
-        _answer(sending.attempt, outcome, **fields)
+        _answer(sending.attempt, outcome, message=error.message[:300], **fields)
         moved = moves.move(
             sending.task,
             State.QUEUED,
@@ -148,7 +148,7 @@ def _requeue(
 
 def _refused(sending: Sending, error: ProviderError) -> Next | None:
     with write():
-        _answer(sending.attempt, Outcome.REFUSED, refused_kind=error.kind)
+        _answer(sending.attempt, Outcome.REFUSED, refused_kind=error.kind, message=error.message[:300])
         states = (State.SUBMITTING, State.UNCERTAIN)
         return moves.fail(
             sending.task, error.kind, error.message, code=error.code, cause="create refused", came_from=states
@@ -159,7 +159,7 @@ def ambiguous(attempt: Attempt, why: str) -> Next | None:
     """Nobody knows whether the provider has it. The hold stays; the create is never sent again."""
     now = timezone.now()
     with write():
-        _answer(attempt, Outcome.AMBIGUOUS)
+        _answer(attempt, Outcome.AMBIGUOUS, message=why[:300])
         due_at = now if attempt.callbacks.exists() else now + timedelta(seconds=pace.uncertain_wait_s())
         moved = moves.move(attempt.task, State.UNCERTAIN, cause="create answer", note=why, due_at=due_at)
     return Next(State.UNCERTAIN, due_at) if moved else None

@@ -8,7 +8,7 @@ import structlog
 from django.conf import settings
 from django.utils import timezone
 
-from .. import accounts, providers
+from .. import accounts, hands, providers
 from ..models import Attempt, ProviderAccount, State, Task, write
 from ..providers import base
 from ..providers.base import Kind, ProviderError, Report
@@ -105,12 +105,18 @@ def _ask(task: Task, attempt: Attempt) -> Report:
     """The authenticated query, with the key the task was sent with; if that no longer opens, with the newest."""
     adapter, account = providers.get(attempt.account.provider), attempt.account
     age_s = (timezone.now() - (task.accepted_at or task.created)).total_seconds()
+
+    def report(key_version: int | None) -> Report:
+        plain = accounts.plain(account, key_version)
+        with hands.away():
+            return adapter.report(task.upstream_id, task.route, plain, age_s=age_s)
+
     try:
-        return adapter.report(task.upstream_id, task.route, accounts.plain(account, attempt.key_version), age_s=age_s)
+        return report(attempt.key_version)
     except ProviderError as error:
         if error.kind != Kind.AUTH or account.key_version == attempt.key_version:
             raise
-        return adapter.report(task.upstream_id, task.route, accounts.plain(account), age_s=age_s)
+        return report(None)
 
 
 def _look_failed(task: Task, error: ProviderError) -> Next | None:

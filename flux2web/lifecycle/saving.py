@@ -6,7 +6,7 @@ import structlog
 from django.conf import settings
 from django.utils import timezone
 
-from .. import accounts, faults, http, imaging, pricing, storage
+from .. import accounts, faults, hands, http, imaging, pricing, storage
 from ..models import Attempt, State, Task, write
 from ..providers.base import Kind
 from . import moves, pace
@@ -24,7 +24,9 @@ def save(task_id: int) -> Next | None:
         return None
     url = task.result_urls[task.strikes % len(task.result_urls)]  # where there are several, the next one each time
     try:
-        data = storage.fetch_result(task, url, accounts.own_origin(task.account))  # type: ignore[arg-type]
+        origin = accounts.own_origin(task.account)  # type: ignore[arg-type]
+        with hands.away():
+            data = storage.fetch_result(task, url, origin)
         stored = storage.store_result(task, data)
     except http.FetchFailed as error:
         return _fetch_failed(task, error)

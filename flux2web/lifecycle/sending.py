@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from .. import accounts, bus, faults, providers, routing, storage, turns
+from .. import accounts, bus, faults, hands, providers, routing, storage, turns
 from ..models import Attempt, ProviderAccount, State, Task, write
 from ..models.base import new_token, token_hash
 from ..providers import base
@@ -166,8 +166,9 @@ def _create_call(sending: Sending) -> base.Accepted:
     """The one call that costs money. Runs in no transaction. Raises ProviderError."""
     adapter = providers.get(sending.account.provider)
     ring = f"{settings.PUBLIC_URL}/hooks/{adapter.slug}/{sending.secret}/" if sending.attempt.with_callback else None
-    account = accounts.plain(sending.account, sending.attempt.key_version)
-    return adapter.submit(_request(sending), account, ring)
+    account, request = accounts.plain(sending.account, sending.attempt.key_version), _request(sending)
+    with hands.away():
+        return adapter.submit(request, account, ring)
 
 
 def _request(sending: Sending) -> base.Request:
