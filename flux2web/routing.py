@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.utils import timezone
+from django.utils.functional import cached_property
 
 from . import accounts, health, pricing, providers
 from .models import ProviderAccount, RoutingRule, Task
@@ -92,8 +93,12 @@ class Market:
     def __init__(self) -> None:
         self.now = timezone.now()
         self.accounts = accounts.usable()
-        self.rule = RoutingRule.current()
         self._prices: dict[tuple[str, str, int], dict[str, PictureQuote]] = {}
+
+    @cached_property
+    def rule(self) -> RoutingRule:
+        """Asked for only where there is a choice."""
+        return RoutingRule.current()
 
     def prices(self, order: Order) -> dict[str, PictureQuote]:
         asked = order.family, order.resolution, len(order.references)
@@ -111,7 +116,7 @@ def candidates(order: Order, market: Market | None = None) -> list[Candidate]:
         for account in market.accounts
         if account.provider in prices and order.provider in ("", account.provider) and not problem(order, account)
     ]
-    return _in_order(able, market.rule)
+    return _in_order(able, market.rule) if len(able) > 1 else able
 
 
 def _in_order(able: list[Candidate], rule: RoutingRule) -> list[Candidate]:

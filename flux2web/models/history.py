@@ -52,6 +52,7 @@ class Callback(models.Model):
     received = models.DateTimeField(default=timezone.now, editable=False)
     method = models.CharField(max_length=10)
     body = models.BinaryField()
+    size_bytes = models.PositiveIntegerField(default=0, db_default=0)  # as it came: of an unknown one less is kept
 
     class Meta:
         indexes = [

@@ -28,6 +28,8 @@ class ProviderAccount(models.Model):
     sandbox = models.BooleanField(default=False)
     base_url = models.CharField(max_length=200)
     options = models.JSONField(default=dict, blank=True)
+    # What its callbacks are signed with, sealed; opened only where one is checked (accounts.callback_secret).
+    sealed_callback_secret = models.TextField(blank=True, default="", db_default="")
     enabled = models.BooleanField(default=True)
     created = models.DateTimeField(default=timezone.now, editable=False)
 

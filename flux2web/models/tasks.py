@@ -244,6 +244,7 @@ class Attempt(models.Model):
     outcome = models.CharField(max_length=10, choices=Outcome, default=Outcome.OPEN)
     upstream_id = models.CharField(max_length=128, blank=True)
     refused_kind = models.CharField(max_length=16, blank=True)
+    message = models.CharField(max_length=300, blank=True, default="", db_default="")  # why it was not accepted
     created = models.DateTimeField(default=timezone.now, editable=False)
     answered_at = models.DateTimeField(null=True, blank=True)
     rung_at = models.DateTimeField(null=True, blank=True)  # the last callback
