@@ -1,0 +1,189 @@
+"""A press of more than one kind of picture: its price, its ceiling, when it stops, and what failed of it once more."""
+
+from __future__ import annotations
+
+import pytest
+
+from flux2web import lifecycle, requests, routing, search
+from flux2web.models import Batch, Entry, State, Task
+from flux2web.orders import Cell, Order, Refusal
+
+from . import factories
+from .peer import serving
+from .road import look, order, press, sums, task_of, walk
+
+CELLS = (Cell("A heron", "pro", "1:1"), Cell("An owl", "flex", "16:9"))
+
+
+@pytest.fixture
+def peer():
+    with serving() as peer:
+        yield peer
+
+
+@pytest.fixture
+def member(db, peer, cleo, north, membership, settings):
+    """Revid: pro 10 credits, flex 25."""
+    settings.PUBLIC_URL = "http://127.0.0.1:9"
+    factories.make_account("revid", base_url=peer.url)
+    return membership(cleo, north)
+
+
+def cells_of(batch: Batch) -> list[tuple]:
+    return list(batch.tasks.order_by("pk").values_list("prompt", "family", "aspect_ratio", "seed", "price_credits"))
+
+
+class TestMatrix:
+    def test_each_cell_is_a_task_with_its_own_price(self, member, north):
+        batch = press(member, rest=CELLS)
+        assert cells_of(batch) == [
+            ("A quiet harbour at dawn", "pro", "4:3", None, 10),
+            ("A heron", "pro", "1:1", None, 10),
+            ("An owl", "flex", "16:9", None, 25),
+        ]
+        assert sums(north) == (1000, 45, 0)
+
+    def test_so_many_of_each_cell(self, member, north):
+        batch = press(member, count=2, rest=CELLS[:1])
+        assert [cell[0] for cell in cells_of(batch)] == ["A quiet harbour at dawn"] * 2 + ["A heron"] * 2
+        assert sums(north) == (1000, 40, 0)
+
+    def test_the_quote_is_what_is_held(self, member, north):
+        quote = routing.quote(order(count=2, rest=CELLS))
+        assert (quote.total, quote.pictures) == (90, 6)
+        press(member, count=2, rest=CELLS, price_seen=90)
+        assert sums(north) == (1000, 90, 0)
+
+    def test_one_cell_that_nobody_can_make_refuses_all(self, member, north):
+        outcome = press(member, rest=(Cell("A heron", "pro", "21:9"),))
+        assert isinstance(outcome, Refusal)
+        assert outcome.field == "aspect_ratio"
+        assert sums(north) == (1000, 0, 0)
+        assert not Batch.objects.exists()
+
+    def test_what_the_budget_does_not_cover_as_a_whole_holds_nothing(self, member, north):
+        cells = tuple(Cell(f"Bird {number}", "flex", "1:1") for number in range(50))
+        outcome = press(member, rest=cells)
+        assert isinstance(outcome, Refusal)
+        assert outcome.kind == "budget"
+        assert (sums(north), Task.objects.count()) == ((1000, 0, 0), 0)
+
+    def test_the_same_press_twice_is_one_and_another_matrix_under_its_key_is_refused(self, member):
+        first = press(member, key="k1", rest=CELLS)
+        assert press(member, key="k1", rest=CELLS) == first
+        assert press(member, key="k1", rest=CELLS[:1]).kind == "conflict"
+        assert Task.objects.count() == 3
+
+    def test_plain_orders_keep_the_fingerprint_they_always_had(self):
+        assert order().fingerprint == order(rest=(), ceiling=None, stop_after=None, saved=None).fingerprint
+        assert order().fingerprint != order(ceiling=10).fingerprint
+
+    def test_a_request_keeps_a_matrix(self, member):
+        asked = order(rest=CELLS, stop_after=2)
+        made = requests.ask(
+            member, amount=10, reason="", key="r1", limit="member", draft=asked, price_seen=45, sends_itself=False
+        )
+        made.refresh_from_db()
+        assert requests.order_of(made.draft) == asked
+
+    def test_each_cell_is_found_by_its_own_words(self, member):
+        batch = press(member, rest=CELLS)
+        found = search.find(member.team_id, search.parse("heron"), limit=10)
+        assert found == [batch.tasks.get(prompt="A heron").pk]
+
+
+class TestCeiling:
+    @pytest.mark.parametrize(("ceiling", "sent"), [(44, False), (45, True)])
+    def test_what_costs_more_in_all_is_not_sent(self, member, north, ceiling, sent):
+        outcome = press(member, rest=CELLS, ceiling=ceiling)
+        assert isinstance(outcome, Batch) == sent
+        if not sent:
+            assert outcome.field == "ceiling"
+            assert "cost 45 credits together; your ceiling is 44" in outcome.message
+
+
+class TestStopAfter:
+    @pytest.fixture
+    def batch(self, member, peer) -> Batch:
+        peer.answers = [peer.refuse(501)] * 8
+        return press(member, count=6, stop_after=2, provider="revid")
+
+    def test_so_many_failures_end_what_still_waits(self, batch, north):
+        tasks = [walk(task) for task in batch.tasks.order_by("pk")]
+        assert [task.state for task in tasks] == [State.FAILED] * 2 + [State.CANCELLED] * 4
+        assert "2 of this batch failed" in tasks[-1].fail_message
+        assert sums(north) == (1000, 0, 0)
+
+    def test_the_failure_that_was_one_too_many_makes_the_others_due(self, batch):
+        first, second, third = batch.tasks.order_by("pk")[:3]
+        walk(first)
+        Task.objects.filter(pk=third.pk).update(due_at="2099-01-01T00:00:00Z")
+        walk(second)
+        third.refresh_from_db()
+        assert third.due_at.year < 2099
+        assert look(third).state == State.CANCELLED
+
+    def test_what_is_already_drawn_goes_on(self, member, peer, north):
+        batch = press(member, count=3, stop_after=1, provider="revid")
+        first, second, third = batch.tasks.order_by("pk")
+        assert look(first).state == State.RUNNING
+        peer.answers = [peer.refuse(501)]
+        assert look(second).state == State.FAILED
+        assert look(third).state == State.CANCELLED
+        peer.jobs.update(dict.fromkeys(peer.jobs, "success"))
+        assert walk(first).state == State.DONE
+        assert sums(north) == (1000, 0, 10)
+
+    def test_without_the_rule_failures_end_nothing(self, member, peer):
+        peer.answers = [peer.refuse(501)] * 3
+        batch = press(member, count=4, provider="revid")
+        states = [look(task).state for task in batch.tasks.order_by("pk")]
+        assert states == [State.FAILED] * 3 + [State.RUNNING]
+
+
+class TestRetryFailed:
+    @pytest.fixture
+    def batch(self, member, peer) -> Batch:
+        """Three cells, of which the last two failed."""
+        batch = press(member, rest=CELLS, provider="revid")
+        tasks = list(batch.tasks.order_by("pk"))
+        look(tasks[0])
+        peer.answers = [peer.refuse(501)] * 2
+        for task in tasks[1:]:
+            look(task)
+        return batch
+
+    def test_only_what_failed_is_sent_again_each_as_it_was(self, batch, member, north):
+        assert lifecycle.retry_failed_price(batch).total == 35
+        again = lifecycle.retry_failed(member, batch, price_seen=35)
+        assert cells_of(again) == [("A heron", "pro", "1:1", None, 10), ("An owl", "flex", "16:9", None, 25)]
+        parents = set(again.tasks.values_list("parent__prompt", flat=True))
+        assert parents == {"A heron", "An owl"}
+        assert sums(north) == (1000, 45, 0)
+
+    def test_pressed_twice_it_is_once(self, batch, member):
+        lifecycle.retry_failed(member, batch, price_seen=35)
+        second = lifecycle.retry_failed(member, batch, price_seen=35)
+        assert isinstance(second, Refusal)
+        assert Entry.objects.filter(kind="hold").count() == 5
+
+    def test_a_price_that_has_risen_is_said(self, batch, member):
+        outcome = lifecycle.retry_failed(member, batch, price_seen=20)
+        assert outcome.kind == "price"
+
+    def test_a_batch_that_went_well_has_nothing_to_retry(self, member):
+        batch = press(member)
+        walk(task_of(batch))
+        assert lifecycle.retry_failed_price(batch) is None
+        assert isinstance(lifecycle.retry_failed(member, batch, price_seen=None), Refusal)
+
+
+def test_an_order_knows_its_cells():
+    rest = (Cell("A heron", "pro", "1:1"), Cell("An owl", "flex", "16:9", seed=7))
+    whole = Order("Sea", "pro", "1:1", "1K", count=2, seed=1, rest=rest)
+    assert [(cell.prompt, cell.seed, cell.count, cell.rest) for cell in whole.cells] == [
+        ("Sea", 1, 2, ()),
+        ("A heron", None, 2, ()),
+        ("An owl", 7, 2, ()),
+    ]
+    assert whole.pictures == 6
