@@ -25,6 +25,7 @@ from .models import (
     Reference,
     Result,
     Role,
+    SavedPrompt,
     ShareLink,
     State,
     Task,
@@ -181,6 +182,15 @@ def references(member: Membership):
 def reference(member: Membership, reference_id: int) -> Reference:
     """Deleted ones too: a finished task still shows what it was made from."""
     return get_object_or_404(Reference, team=member.team, pk=reference_id)
+
+
+def saved_prompts(member: Membership):
+    """The prompts on the team's shelf."""
+    return SavedPrompt.objects.filter(team=member.team)
+
+
+def saved_prompt(member: Membership, prompt_id: int) -> SavedPrompt:
+    return get_object_or_404(saved_prompts(member).select_related("user"), pk=prompt_id)
 
 
 def invite(member: Membership, invite_id: int) -> Invite:

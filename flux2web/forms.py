@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice, product
 from typing import Any
 
 from django import forms
@@ -12,9 +13,10 @@ from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.utils.datastructures import MultiValueDict
 
-from . import access, imaging, routing, storage
+from . import access, imaging, prompts, routing, storage
+from .fields import CreditsField
 from .models import Membership, Reference, Task
-from .orders import COUNT_MAX, Order, Quote, Refusal
+from .orders import COUNT_MAX, PICTURES_MAX, Cell, Order, Quote, Refusal
 from .providers.base import PROMPT_MAX, PROMPT_MIN, REFERENCES_MAX
 
 FAMILIES = [("pro", "Pro"), ("flex", "Flex")]
@@ -27,6 +29,7 @@ DEFAULTS = {"family": "pro", "aspect_ratio": "1:1", "resolution": "1K", "count":
 ID_DIGITS_MAX = 18
 STORAGE_DOWN = "This site cannot store pictures right now. Try again in a minute."
 SAVED_MAX = 2 * REFERENCES_MAX  # files kept of one post, however many it brings
+MANY = 1_000_000  # beyond this, how many exactly makes no difference
 
 
 class PromptField(forms.CharField):
@@ -73,6 +76,23 @@ class IdsField(forms.Field):
         return [as_id(text) for text in value or []]
 
 
+class TextsField(forms.Field):
+    """Texts, repeated, in their order; empty ones too."""
+
+    widget = forms.MultipleHiddenInput
+
+    def to_python(self, value: Any) -> list[str]:
+        return [str(text) for text in value or []]
+
+
+class ChoicesField(forms.MultipleChoiceField):
+    """Any of the choices. What is none is left out: nobody can tick it."""
+
+    def clean(self, value: Any) -> list[str]:
+        known = dict(self.choices)  # type: ignore[arg-type]
+        return [choice for choice in dict.fromkeys(value or []) if choice in known]
+
+
 def as_id(text: object) -> int:
     """The id, or 0, which no row has."""
     digits = str(text)
@@ -86,6 +106,19 @@ class Slot:
     number: int
     id: int
     reference: Reference | None
+
+
+@dataclass(frozen=True)
+class Blank:
+    """A place to fill in of the prompt, what was typed there, and what is wrong with it."""
+
+    name: str
+    typed: str
+    problem: str = ""
+
+    @property
+    def values(self) -> list[str]:
+        return prompts.values(self.typed)
 
 
 class ComposeForm(forms.Form):
@@ -102,6 +135,13 @@ class ComposeForm(forms.Form):
     safety_tolerance = forms.TypedChoiceField(choices=TOLERANCES, coerce=int, empty_value=None, required=False)
     references = IdsField(required=False)
     files = FilesField(required=False)  # type: ignore[assignment]
+    variable = TextsField(required=False)
+    value = TextsField(required=False)
+    also_ratio = ChoicesField(choices=[(ratio, ratio) for ratio in RATIOS], required=False)
+    also_family = ChoicesField(choices=FAMILIES, required=False)
+    ceiling = CreditsField(max_length=20, required=False)
+    stop_after = forms.IntegerField(min_value=1, max_value=PICTURES_MAX, required=False)
+    saved = forms.CharField(required=False)
     parent = forms.CharField(required=False)
     price = forms.CharField(required=False)
     key = forms.CharField(max_length=80, required=False)
@@ -111,10 +151,14 @@ class ComposeForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.member = member
         self.slots = [] if self.is_bound else self._slots([as_id(pk) for pk in self.initial.get("references", [])])
+        self.is_draft = draft
+        self.blanks = self._blanks()
         self.fields["prompt"].required = not draft
         for name in ("family", "aspect_ratio", "resolution"):
             self.fields[name].error_messages["invalid_choice"] = "There is no such choice: %(value)s."
         self.fields["seed"].error_messages["invalid"] = f"A seed is a whole number from 0 to {SEED_MAX:,}."
+        for words in ("invalid", "min_value", "max_value"):
+            self.fields["stop_after"].error_messages[words] = f"Write a number of failures from 1 to {PICTURES_MAX}."
 
     # --- what was given ------------------------------------------------------------------------------------------------
 
@@ -126,7 +170,68 @@ class ComposeForm(forms.Form):
         self._check_references()
         if values.get("aspect_ratio") == "auto" and not ids:
             self.add_error("aspect_ratio", "“Auto” takes the shape of image 1: add an image, or choose a shape.")
+        if not self.is_draft:
+            self._check_blanks()
+        self._check_size(values)
         return values
+
+    # --- places to fill in ---------------------------------------------------------------------------------------------
+
+    def _blanks(self) -> list[Blank]:
+        """Those of the prompt, with what was typed for them; of a draft, whose prompt is not read, those that came."""
+        text, names, typed = self._given("prompt"), self._given_list("variable"), self._given_list("value")
+        known = dict(zip(names, typed, strict=False))
+        wanted = list(known) if self.is_draft else prompts.variables(text)
+        return [Blank(name, known.get(name, "")) for name in wanted[: prompts.VARIABLES_MAX + 1]]
+
+    def _given(self, name: str) -> str:
+        return str((self.data if self.is_bound else self.initial).get(name) or "")
+
+    def _given_list(self, name: str) -> list[str]:
+        if self.is_bound:
+            return self.data.getlist(name) if hasattr(self.data, "getlist") else []
+        return [str(text) for text in self.initial.get(name) or []]
+
+    def _check_blanks(self) -> None:
+        self.blanks = [Blank(each.name, each.typed, _wrong_with(each)) for each in self.blanks]
+        for each in self.blanks:
+            if each.problem:
+                self.add_error("value", each.problem)
+
+    def _check_size(self, values: dict[str, Any]) -> None:
+        """Counted before anything is made of it: ten thousand cells cost no more than one."""
+        if len(self.blanks) > (most := prompts.VARIABLES_MAX):
+            return self.add_error("prompt", f"A prompt takes {most} variables in braces at most. Use fewer.")
+        cells = prompts.how_many(self._values), len(self._ratios(values)), len(self._families(values))
+        count = values.get("count") or 1
+        total = cells[0] * cells[1] * cells[2] * count
+        if total > PICTURES_MAX:
+            self.add_error("count", _too_many(total, cells, count))
+        elif not self.is_draft and not self.errors:
+            self._check_prompts(values["prompt"])
+        return None
+
+    def _check_prompts(self, text: str) -> None:
+        """One after the other: the first that is too long says it for all."""
+        for prompt in prompts.variants(text, self._values):
+            if not PROMPT_MIN <= len(prompt) <= PROMPT_MAX:
+                length = f"{len(prompt):,} characters; {PROMPT_MIN} to {PROMPT_MAX:,} can be sent"
+                return self.add_error("prompt", f"With the values filled in the prompt has {length}.")
+        return None
+
+    @property
+    def _values(self) -> dict[str, list[str]]:
+        return {each.name: each.values for each in self.blanks}
+
+    @staticmethod
+    def _ratios(values: dict[str, Any]) -> list[str]:
+        return list(dict.fromkeys([values.get("aspect_ratio", ""), *(values.get("also_ratio") or [])]))
+
+    @staticmethod
+    def _families(values: dict[str, Any]) -> list[str]:
+        return list(dict.fromkeys([values.get("family", ""), *(values.get("also_family") or [])]))
+
+    # --- images --------------------------------------------------------------------------------------------------------
 
     def _keep_files(self, files: list[UploadedFile]) -> list[Reference]:
         """Files become references even if the post is refused for another reason: nobody uploads twice."""
@@ -171,20 +276,38 @@ class ComposeForm(forms.Form):
     # --- what it means -------------------------------------------------------------------------------------------------
 
     def order(self) -> Order:
-        values = self.cleaned_data
+        values, (first, *rest) = self.cleaned_data, self._cells()
         return Order(
-            prompt=values["prompt"],
-            family=values["family"],
-            aspect_ratio=values["aspect_ratio"],
+            **vars(first),
+            rest=tuple(rest),
             resolution=values["resolution"],
             count=values["count"] or 1,
             provider=values["provider"],
-            seed=values["seed"],
             output_format=values["output_format"],
             safety_tolerance=values["safety_tolerance"],
             references=tuple(slot.id for slot in self.slots),
-            parent=self._parent_id(),
+            ceiling=values["ceiling"],
+            stop_after=values["stop_after"],
+            saved=self._saved_id(),
         )
+
+    def _cells(self) -> list[Cell]:
+        """Prompts × families × shapes, what stands in the form first."""
+        values = self.cleaned_data
+        same = {"seed": values["seed"], "parent": self._parent_id()}
+        crossed = product(self._prompts(), self._families(values), self._ratios(values))
+        return [Cell(prompt, family, ratio, **same) for prompt, family, ratio in islice(crossed, PICTURES_MAX)]
+
+    def _prompts(self) -> list[str]:
+        """Of a draft as many as there will be: what they say makes no difference to the price."""
+        if self.is_draft:
+            return [""] * prompts.how_many(self._values)
+        return list(prompts.variants(self.cleaned_data["prompt"], self._values))
+
+    def _saved_id(self) -> int | None:
+        """The shelf's prompt that this was written from, while it is there."""
+        pk = as_id(self.cleaned_data["saved"])
+        return pk if pk and access.saved_prompts(self.member).filter(pk=pk).exists() else None
 
     def _parent_id(self) -> int | None:
         """The task this one began from, if it is one that the member may see."""
@@ -212,6 +335,30 @@ class ComposeForm(forms.Form):
         ]
 
 
+def _wrong_with(blank: Blank) -> str:
+    name = f"{{{blank.name}}}"
+    if not blank.values:
+        return f"Give {name} a value."
+    if len(blank.typed) > prompts.VALUE_MAX_CHARS:
+        return f"{name} takes {prompts.VALUE_MAX_CHARS:,} characters at most; this has {len(blank.typed):,}."
+    return f"A character in {name} is broken and cannot be sent. Type it again." if _has_broken(blank.typed) else ""
+
+
+def _has_broken(text: str) -> bool:
+    return any(is_broken(char) for char in text)
+
+
+def _too_many(total: int, cells: tuple[int, int, int], count: int) -> str:
+    """What makes so many, the largest factors by name."""
+    factors = zip(cells, ("prompts", "shapes", "families"), strict=True)
+    parts = [f"{number:,} {what}" for number, what in factors if number > 1]
+    parts += [f"{count} of each"] if count > 1 else []
+    size = f"{total:,}" if total <= MANY else f"More than {MANY:,}"
+    made_of = f" ({' × '.join(parts)})" if total <= MANY else ""
+    fewer = "fewer values" if cells[0] > 1 else "fewer shapes or pictures"
+    return f"{size} pictures{made_of} are too many for one press: {PICTURES_MAX} at most. Use {fewer}."
+
+
 def new_key() -> str:
     return uuid.uuid4().hex
 
@@ -220,12 +367,22 @@ def price(member: Membership, given: Mapping[str, Any]) -> Quote | Refusal:
     """What the form as it stands would cost; what is missing takes its default."""
     lists = given.lists() if isinstance(given, MultiValueDict) else ((name, _as_list(it)) for name, it in given.items())
     data = MultiValueDict({**{name: [value] for name, value in DEFAULTS.items()}, **dict(lists)})
+    _read_blanks(data)
     data.pop("prompt", None)  # judged when it is sent, not while it is written
     form = ComposeForm(data, member=member, draft=True)
     if form.is_valid():
         return routing.quote(form.order())
     field, message = form.problems[0]
     return Refusal("input", field, message)
+
+
+def _read_blanks(data: MultiValueDict) -> None:
+    """Where the prompt came along, its variables count, whatever fields were shown."""
+    if text := data.get("prompt"):
+        known = dict(zip(data.getlist("variable"), data.getlist("value"), strict=False))
+        names = prompts.variables(str(text))
+        data.setlist("variable", names)
+        data.setlist("value", [known.get(name, "") for name in names])
 
 
 def _as_list(value: Any) -> list[Any]:

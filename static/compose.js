@@ -53,6 +53,7 @@
     choose("family", "families", can, said);
     choose("resolution", "resolutions", can, said);
     choose("ratio", "ratios", (name, value) => can(name, value) && (value !== "auto" || hasImages), said, "aspect_ratio");
+    vary(can);
     for (const field of $$("[data-extra]", form)) lacks(field, !can("extras", field.dataset.extra), said);
     $("#more").hidden = $$("[data-extra]", form).every((field) => field.hidden);
     if (chosen && hasImages && Number(chosen.dataset.most) === 0) said.push(`${nameOf(chosen)} cannot fetch images from this site.`);
@@ -81,6 +82,53 @@
     if (isLacking && input.value) said.push(`${$("label", field).textContent.trim()} is kept for providers that use it.`);
   }
 
+  // --- places to fill in: "a {animal} in {style}" ---------------------------------------------------------------------
+
+  const VARIABLE = /\{(\p{L}[\p{L}\p{N}_ -]{0,29})\}/gu, VARIABLES_MAX = 8;
+  const typed = new Map(); // what was typed for a name, also of one that is not in the prompt just now
+  const names = () => [...new Set([...$("#prompt").value.matchAll(VARIABLE)].map((found) => found[1].trim()))].slice(0, VARIABLES_MAX + 1);
+
+  /** A field for each name in the prompt, in its order; those that are there stay as they are. */
+  function fillIn() {
+    const box = $("#field-value");
+    const here = new Map($$(".blank", box).map((row) => [$("[name=variable]", row).value, row]));
+    for (const [name, row] of here) typed.set(name, $("[name=value]", row).value);
+    const wanted = names();
+    if (wanted.join("\n") === [...here.keys()].join("\n")) return;
+    for (const [name, row] of here) if (!wanted.includes(name)) row.remove();
+    for (const name of wanted) $("#value-hint").before(here.get(name) || blank(name));
+    box.hidden = !wanted.length;
+    htmx.trigger(compose(), "requote");
+  }
+
+  let blanks = 100; // ids of our own, beyond the server's
+
+  function blank(name) {
+    const row = Object.assign(document.createElement("div"), { className: "blank" });
+    const id = `value-${++blanks}`;
+    const label = Object.assign(document.createElement("label"), { htmlFor: id, textContent: name });
+    const hidden = Object.assign(document.createElement("input"), { type: "hidden", name: "variable", value: name });
+    const input = Object.assign(document.createElement("input"), { id, name: "value", autocomplete: "off", maxLength: 1000, value: typed.get(name) || "" });
+    input.setAttribute("aria-describedby", "value-hint");
+    row.append(label, hidden, input);
+    return row;
+  }
+
+  /** Of the further shapes and families those that are not the first anyway, and that the provider can make. */
+  function vary(can) {
+    const data = new FormData(compose());
+    for (const [field, list] of [["aspect_ratio", "ratios"], ["family", "families"]]) {
+      for (const label of $$(`#field-also_${field.replace("aspect_", "")} [data-also]`)) {
+        const value = label.dataset.also;
+        label.hidden = value === data.get(field) || !can(list, value);
+        $("input", label).disabled = !can(list, value);
+      }
+    }
+    $("#field-also_family").hidden = $$("#field-also_family [data-also]").every((label) => label.hidden);
+    const isMany = $$(".blank [name=value]").some((input) => input.value.includes("|")) || $$("#variations :checked:not(:disabled)").length > 0;
+    compose().toggleAttribute("data-many", isMany);
+  }
+
   function summarise() {
     const data = new FormData(compose());
     const images = slots().length;
@@ -96,6 +144,13 @@
     const node = $("#prompt-count");
     node.toggleAttribute("data-over", length > most);
     node.textContent = length >= 4000 ? `${length.toLocaleString("en")} of ${most.toLocaleString("en")}` : "";
+  }
+
+  let requoteTimer = 0;
+
+  function requoteSoon() {
+    clearTimeout(requoteTimer);
+    requoteTimer = setTimeout(() => { fit(); htmx.trigger(compose(), "requote"); }, 300);
   }
 
   function openSheet(open) {
@@ -117,7 +172,7 @@
     if (field.closest(".fields")) openSheet(true);
     if (field.closest("details")) field.closest("details").open = true;
     const inputs = $$("textarea, select, input:not([type=hidden])", field);
-    (inputs.find((input) => input.checked) || inputs[0])?.focus();
+    (inputs.find((input) => input.matches("[aria-invalid]")) || inputs.find((input) => input.checked) || inputs[0])?.focus();
     field.scrollIntoView({ block: "nearest" });
   }
 
@@ -125,6 +180,7 @@
   function startCompose() {
     if (!compose()) return;
     window.flux2web.slots.renumber();
+    fillIn();
     fit();
     count();
     hold();
@@ -134,7 +190,10 @@
     document.addEventListener("submit", beforeSending, true);
     document.addEventListener("change", (event) => event.target.closest("#compose-fields") && fit(), true); // never on leaving the prompt: the button must not move under the press
     document.addEventListener("flux2web:slots", () => { fit(); htmx.trigger(compose(), "requote"); hold(); });
-    document.addEventListener("input", (event) => event.target.id === "prompt" && count());
+    document.addEventListener("input", (event) => {
+      if (event.target.id === "prompt") { count(); fillIn(); }
+      if (event.target.name === "value" || event.target.closest("#variations")) requoteSoon();
+    });
     document.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.closest("#compose")) {
         event.preventDefault();

@@ -16,11 +16,12 @@ from ..cards import Card
 from ..forms import DEFAULTS, RATIOS, ComposeForm
 from ..forms_usage import AskForm
 from ..models import Batch, Membership, Role, Task
+from ..money import format_credits
 from ..orders import COUNT_MAX, Quote, Refusal
 from .context import purse
 
 CARDS = 24
-COUNTS = ["1", "2", "4", "8"]
+COUNTS = [str(number) for number in range(1, COUNT_MAX + 1)]
 STATUS = {"conflict": 409}  # every other refusal is a 422
 LIMITS = ("budget", "cap", "own")  # refusals that are said at the button: nothing is wrong with the form
 # What may make an order cheaper: field, values to try in this order, and what its button says.
@@ -80,7 +81,7 @@ def _send(member: Membership, form: ComposeForm, mark: str) -> Batch | Task | Re
     """Sends it; or, before anything is spent, the picture that somebody made of the same already."""
     key = form.cleaned_data["key"].replace(":", "-") or forms.new_key()  # those with a colon are the house's own
     order = form.order()
-    twin = None if mark else twins.find(member, order, key=key)
+    twin = None if mark or order.rest else twins.find(member, order, key=key)
     if twin is not None:
         return twin
     outcome = lifecycle.create(member, order, key=key, price_seen=form.price_seen)
@@ -192,7 +193,7 @@ def _form_context(member: Membership, form: ComposeForm, given: Any) -> dict[str
         "parent": _parent(member, given),
         "offers": routing.offers(),
         "shapes": SHAPES,
-        "counts": sorted({*COUNTS, *_odd_count(given)}),
+        "counts": COUNTS,
     }
 
 
@@ -202,16 +203,11 @@ def _parent(member: Membership, given: Any) -> Task | None:
     return access.tasks(member).select_related("user").filter(pk=pk).first() if pk else None
 
 
-def _odd_count(given: Any) -> list[str]:
-    """A number that no button has but that is fine all the same: it was asked for, so it is shown."""
-    asked = str(given.get("count", ""))
-    return [asked] if 1 <= forms.as_id(asked) <= COUNT_MAX else []
-
-
 def _quote_context(member: Membership, given: Any) -> dict[str, Any]:
     quoted, mine = forms.price(member, given), purse(member)
     short = max(0, quoted.total - mine.least) if isinstance(quoted, Quote) else 0
     context = {"member": member, "purse": mine, "quote": quoted, "is_priced": isinstance(quoted, Quote), "short": short}
+    context |= _said_of(quoted, given) if isinstance(quoted, Quote) else {}
     if not short or not member.may_make:
         return context
     people = requests.deciders(member.team, member.user, mine.binding.name)
@@ -219,6 +215,17 @@ def _quote_context(member: Membership, given: Any) -> dict[str, Any]:
         "offered": _cheaper(member, given),
         "people": requests.names(people),
         "asking": _asking(given, short),
+    }
+
+
+def _said_of(quoted: Quote, given: Any) -> dict[str, Any]:
+    """What one picture costs (of a matrix perhaps from ... to ...), whose price nobody published, and a ceiling below."""
+    prices = sorted({part.each for part in quoted.parts})
+    ceiling = forms.as_id(str(given.get("ceiling") or "").replace(",", ""))
+    return {
+        "each": " to ".join(format_credits(price) for price in dict.fromkeys((prices[0], prices[-1]))),
+        "assumed": ", ".join(dict.fromkeys(part.name for part in quoted.parts if part.assumed)),
+        "above": ceiling if 0 < ceiling < quoted.total else 0,
     }
 
 
