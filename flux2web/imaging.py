@@ -35,6 +35,7 @@ from typing import IO, Any, NamedTuple, ParamSpec, TypeVar, cast
 from xml.sax.saxutils import escape
 
 from PIL import AvifImagePlugin, Image, ImageCms, ImageOps
+from pillow_heif import register_heif_opener
 
 try:
     import resource
@@ -42,6 +43,7 @@ except ImportError:  # Windows, where the child has no limits of the system's
     resource = None  # type: ignore[assignment]
 
 UPLOAD_MAX_BYTES = 10 * 2**20
+SHRINK_MAX_BYTES = 40 * 2**20  # of a file that its owner lets us make smaller
 RESULT_MAX_BYTES = 30 * 2**20
 PIXELS_MAX = 40_000_000
 THUMBNAIL_WIDTHS_PX = (320, 640)
@@ -55,8 +57,12 @@ PNG_COMPRESS_LEVEL = 3  # measured 2026-11 at 40 MP: 4 s, 11 % larger than level
 # cannot see beforehand: frames, tiles, whatever a decoder makes of a header.
 Image.MAX_IMAGE_PIXELS = PIXELS_MAX
 
+# One thread: a picture at a time is decoded in a child, and each thread's stack and heap count as memory.
+register_heif_opener(decode_threads=1, thumbnails=False)
+
 RESULT_FORMATS = ("JPEG", "PNG", "WEBP")
-UPLOAD_FORMATS = (*RESULT_FORMATS, "GIF", "TIFF", "BMP", "AVIF")
+UPLOAD_FORMATS = (*RESULT_FORMATS, "GIF", "TIFF", "BMP", "AVIF", "HEIC")
+PILLOW_NAMES = {"HEIC": "HEIF"}  # where people call a format otherwise
 MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 
@@ -109,7 +115,17 @@ def _strictly(function: Callable[P, T]) -> Callable[P, T]:
 @_strictly
 def clean_upload(source: bytes) -> Picture:
     """A member's reference, drawn anew: PNG where the source was lossless or has transparency, JPEG otherwise."""
-    form = _recognised(source, UPLOAD_FORMATS, UPLOAD_MAX_BYTES)
+    return _upload(source, UPLOAD_MAX_BYTES)
+
+
+@_strictly
+def shrunk_upload(source: bytes) -> Picture:
+    """The same of a file that may be longer than a reference: what comes out never is."""
+    return _upload(source, SHRINK_MAX_BYTES)
+
+
+def _upload(source: bytes, max_bytes: int) -> Picture:
+    form = _recognised(source, UPLOAD_FORMATS, max_bytes)
     _check_whole(form, source)
     image = _plain(_decoded(source, form))
     lossless = form == "PNG" or image.mode == "RGBA" or source[12:16] == b"VP8L"
@@ -167,7 +183,14 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _upload_and_thumbnail(source: bytes) -> dict[int, Picture]:
-    picture = clean_upload(source)
+    return _with_thumbnail(clean_upload(source))
+
+
+def _shrunk_and_thumbnail(source: bytes) -> dict[int, Picture]:
+    return _with_thumbnail(shrunk_upload(source))
+
+
+def _with_thumbnail(picture: Picture) -> dict[int, Picture]:
     return {0: picture, **thumbnails(picture.data, THUMBNAIL_WIDTHS_PX[:1])}
 
 
@@ -189,9 +212,9 @@ _SIGNATURES = (
     ("GIF", re.compile(rb"GIF8[79]a")),
     ("TIFF", re.compile(rb"II\*\0|MM\0\*")),
     ("BMP", re.compile(rb"BM")),
-    ("AVIF", re.compile(rb"....ftypavi[fs]", re.DOTALL)),
+    ("AVIF", re.compile(rb"....ftyp(avi[fs]|(mif1|msf1)(....){1,16}?avi[fs])", re.DOTALL)),
+    ("HEIC", re.compile(rb"....ftyp(hei|hev|mif1|msf1)", re.DOTALL)),
     ("a PDF", re.compile(rb"%PDF")),
-    ("a HEIC photo", re.compile(rb"....ftyp(hei|hev|mif1|msf1)", re.DOTALL)),
     ("a video", re.compile(rb"....ftyp|\x1aE\xdf\xa3", re.DOTALL)),
     ("a Photoshop file", re.compile(rb"8BPS")),
     ("an SVG drawing", re.compile(rb"\s*<(.*<)?svg", re.DOTALL | re.IGNORECASE)),
@@ -255,6 +278,22 @@ def _check_whole(form: str, source: bytes) -> None:
     """The end is there and the checksums are right, for the formats whose decoder does not mind."""
     if form in STRIPPERS:
         STRIPPERS[form](source)
+    elif form in ("AVIF", "HEIC"):
+        _check_boxes(source)
+
+
+def _check_boxes(source: bytes) -> None:
+    """ISO 14496-12: boxes one behind the other, each with its length; 1: it follows in 8 bytes; 0: up to the end."""
+    position = 0
+    while position < len(source):
+        length = int.from_bytes(source[position : position + 4], "big")
+        if length == 0:
+            return
+        if length == 1:
+            length = int.from_bytes(source[position + 8 : position + 16], "big")
+        if length < 8 or position + length > len(source):
+            raise BadImage(DAMAGED)
+        position += length
 
 
 # JPEG (ITU T.81): markers with a length, and after each SOS a scan up to the next marker that is no restart.
@@ -490,7 +529,7 @@ _NO_METADATA: dict[str, Any] = {"exif": b"", "icc_profile": None}
 
 def _opened(source: bytes, form: str) -> Image.Image:
     """The header read by this format's decoder and no other."""
-    image = Image.open(io.BytesIO(source), formats=[form])
+    image = Image.open(io.BytesIO(source), formats=[PILLOW_NAMES.get(form, form)])
     if image.width * image.height > PIXELS_MAX:
         raise BadImage(TOO_MANY_PIXELS)
     return image
@@ -534,7 +573,9 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    """Itself where it is so already: a copy of 40 megapixels is another 160 MB."""
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
@@ -616,6 +657,7 @@ TASKS: dict[str, Callable[[bytes], dict[int, Picture]]] = {
     "clean_result": lambda source: {0: clean_result(source)},
     "thumbnails": lambda source: thumbnails(source),
     "upload": _upload_and_thumbnail,
+    "shrink": _shrunk_and_thumbnail,
     "result": _result_and_thumbnails,
     **{form: lambda source, form=form: {0: converted(source, form)} for form in RESULT_FORMATS},  # type: ignore[misc]
 }
@@ -627,9 +669,9 @@ def in_child(function_name: str, data: bytes, timeout_s: float = CHILD_TIMEOUT_S
     return pictures.get(0, pictures)
 
 
-def save_upload(data: bytes) -> tuple[Picture, dict[int, Picture]]:
-    """A member's reference and its small thumbnail, by width in px."""
-    pictures = _children.ask("upload", data, CHILD_TIMEOUT_S)
+def save_upload(data: bytes, *, shrinks: bool = False) -> tuple[Picture, dict[int, Picture]]:
+    """A member's reference and its small thumbnail, by width in px. `shrinks`: it may be longer before than after."""
+    pictures = _children.ask("shrink" if shrinks else "upload", data, CHILD_TIMEOUT_S)
     return pictures.pop(0), pictures
 
 
