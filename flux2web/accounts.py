@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from . import providers
 from .models import Act, ProviderAccount, ProviderKey, User, write
+from .models.base import seal, unseal
 from .providers.base import Account, Capabilities, Kind, ProviderError
 
 log = structlog.get_logger(__name__)
@@ -25,6 +26,7 @@ UNCHANGED: Any = object()
 # (Retry-After is honoured within 1..300 as well).
 PAUSE_S = {Kind.AUTH: 300, Kind.BALANCE: 300, Kind.RATE: 10, Kind.MAINTENANCE: 30, Kind.PROVIDER: 5}
 PAUSE_MAX_S = 300
+BY_ADMIN = "admin"  # as a pause's kind: no provider said so
 
 
 def plain(account: ProviderAccount, key_version: int | None = None) -> Account:
@@ -39,6 +41,15 @@ def plain(account: ProviderAccount, key_version: int | None = None) -> Account:
         message = "Our stored key does not open: SECRET_KEY has changed. A site admin can set the key again."
         raise ProviderError(Kind.AUTH, message, sent="no") from None
     return Account(key=key.secret if key else "", base_url=account.base_url, options=account.options)
+
+
+def callback_secret(account: ProviderAccount) -> str:
+    """What this account's callbacks are signed with; "" where none is set, or where it does not open any more: then
+    signatures are not checked, which loses nothing but quiet."""
+    try:
+        return unseal(account.sealed_callback_secret) if account.sealed_callback_secret else ""
+    except ImproperlyConfigured:
+        return ""
 
 
 def capabilities(account: ProviderAccount) -> Capabilities:
@@ -107,16 +118,20 @@ def set_account(
     options: Mapping[str, Any] | None = None,
     rate: tuple[int, float] | None = None,
     concurrent: int | None = UNCHANGED,
+    callback_secret: str | None = None,
     by: User | None = None,
     label: str = "",
 ) -> ProviderAccount:
     """Make or change the real account. None leaves a field as it is; a new key becomes a new version; a pause ends.
+    An empty `callback_secret` is none any more.
 
     `concurrent` is the exception: None there means no ceiling. `label` says who did it where that is no user.
     """
     with write():
         account = ProviderAccount.objects.filter(provider=provider, sandbox=False).first() or _new(provider)
         before = _facts(account) if account.pk else {}
+        if callback_secret is not None:
+            account.sealed_callback_secret = seal(callback_secret) if callback_secret else ""
         account.base_url = (base_url or account.base_url).rstrip("/")
         account.enabled = account.enabled if enabled is None else enabled
         account.options = dict(account.options if options is None else options)
@@ -126,8 +141,9 @@ def set_account(
         account.concurrent = account.concurrent if concurrent is UNCHANGED else concurrent
         account.paused_until, account.pause_kind, account.pause_reason, account.failures = None, "", "", 0
         account.save()
-        has_new_key = _add_key(account, key) if key else False
-        _record(account, before, has_new_key=has_new_key, by=by, label=label)
+        secrets = ["set a new key"] if key and _add_key(account, key) else []
+        secrets += ["set a new secret for callbacks"] if callback_secret else []
+        _record(account, before, secrets, by=by, label=label)
     return account
 
 
@@ -139,15 +155,15 @@ def _facts(account: ProviderAccount) -> dict[str, str]:
         "calls": f"{account.rate_count} in {account.rate_s:g} s",
         "at once": str(account.concurrent or "no ceiling"),
         "paused": "yes" if account.paused_until else "",
+        "signatures": "checked" if account.sealed_callback_secret else "",
     } | {name.replace("_", " "): str(value) for name, value in account.options.items()}
 
 
-def _record(account: ProviderAccount, before: dict, *, has_new_key: bool, by: User | None, label: str) -> None:
-    """What changed and what it was, in the transaction that changed it; of a key only that there is another."""
+def _record(account: ProviderAccount, before: dict, secrets: list[str], *, by: User | None, label: str) -> None:
+    """What changed and what it was, in the transaction that changed it; of a secret only that there is another."""
     after = _facts(account)
     changed = [name for name in after if after[name] != before.get(name, "")]
-    notes = ["set a new key"] if has_new_key else []
-    notes += [f"{name} {after[name] or 'no more'}{_was(before, name)}" for name in changed]
+    notes = secrets + [f"{name} {after[name] or 'no more'}{_was(before, name)}" for name in changed]
     if notes:
         name = providers.get(account.provider).name
         verb = "changed the provider" if before else "set up the provider"
@@ -233,9 +249,41 @@ def pause(account: ProviderAccount, kind: Kind, reason: str, retry_after_s: floa
 
 
 def worked(account: ProviderAccount) -> None:
-    """A create was accepted: the account is well again."""
+    """A create was accepted: the account is well again. What an admin has paused stays paused."""
     if not account.failures and account.paused_until is None:
         return
-    ProviderAccount.objects.filter(pk=account.pk).exclude(failures=0, paused_until=None).update(
-        failures=0, paused_until=None, pause_kind="", pause_reason=""
-    )
+    rows = ProviderAccount.objects.filter(pk=account.pk).exclude(failures=0, paused_until=None)
+    rows.exclude(pause_kind=BY_ADMIN).update(failures=0, paused_until=None, pause_kind="", pause_reason="")
+
+
+def rest(account: ProviderAccount, minutes: int, by: User) -> datetime:
+    """An admin's pause: no creates for so long, whatever it was before. Tasks that it has go on."""
+    until = timezone.now() + timedelta(minutes=minutes)
+    reason = f"Paused by {by} for {minutes} minutes."[:300]
+    with write():
+        rows = ProviderAccount.objects.filter(pk=account.pk)
+        rows.update(paused_until=until, pause_kind=BY_ADMIN, pause_reason=reason)
+        _note(account, "paused the provider", by, f"for {minutes} minutes, until {until:%H:%M} UTC")
+    return until
+
+
+def resume(account: ProviderAccount, by: User) -> bool:
+    """End whatever pause there is. False where there was none."""
+    with write():
+        paused = ProviderAccount.objects.filter(pk=account.pk, paused_until__gt=timezone.now())
+        if not paused.update(paused_until=None, pause_kind="", pause_reason="", failures=0):
+            return False
+        _note(account, "resumed the provider", by, f"was: {account.pause_reason}" if account.pause_reason else "")
+    return True
+
+
+def try_key(account: ProviderAccount, by: User) -> tuple[bool, str]:
+    """`check_account`, on record."""
+    works, said = check_account(account)
+    _note(account, "tried the key of", by, said)
+    return works, said
+
+
+def _note(account: ProviderAccount, verb: str, by: User, note: str) -> None:
+    name = providers.get(account.provider).name
+    Act.objects.record(by, verb, about=f"{name} (sandbox)" if account.sandbox else name, note=note)

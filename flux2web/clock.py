@@ -14,7 +14,7 @@ from django.db import close_old_connections, connections
 from django.db.models import Q
 from django.utils import timezone
 
-from . import actors, alerts, audit, exports, faults, health, ledger, notices, requests, statements, trash
+from . import actors, alerts, audit, exports, faults, health, ledger, lifecycle, notices, requests, statements, trash
 from .models import Heartbeat, Task
 
 log = structlog.get_logger(__name__)
@@ -23,6 +23,7 @@ BEAT_S = 10
 SWEEP_S = 30
 BESIDE: dict[str, Callable[[], object]] = {
     "audit": audit.run,
+    "callbacks": lifecycle.forget_callbacks,
     "health": health.take_stock,
     "statements": statements.draw_due,
     "trash": trash.empty,
@@ -85,6 +86,7 @@ class Clock:
         """Beside the ticks, because it reads everything, asks providers or deletes files; by one clock, whoever claims it."""
         every = {
             "audit": settings.AUDIT_EVERY_S,
+            "callbacks": settings.CALLBACKS_EVERY_S,
             "health": settings.HEALTH_EVERY_S,
             "statements": settings.STATEMENTS_EVERY_S,
             "trash": settings.TRASH_EVERY_S,

@@ -363,6 +363,8 @@ AUDIT_EVERY_S = 600  # the whole ledger is re-added this often
 HEALTH_EVERY_S = 60  # and how each account has done in the last 24 hours is worked out this often
 STATEMENTS_EVERY_S = 600  # whether a day has ended whose statements are missing
 TRASH_DAYS = 30  # a picture stays this long in the trash; then its files go
+CALLBACKS_DAYS = 30  # what providers sent when they rang is kept so long
+CALLBACKS_EVERY_S = 60 * 60
 TRASH_EVERY_S = 60 * 60  # how often the trash is looked through
 CLOCK_RESEND_S = 30  # the clock does not send the same task again within this time
 CRASH_AT = env("CRASH_AT", default="")  # tests only: "CP4:2" kills this process at the second pass of that point

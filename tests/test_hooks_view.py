@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
+import hmac
 import io
 import json
 import logging
@@ -10,6 +13,7 @@ import random
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -17,7 +21,8 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from flux2web.models import Attempt, Callback, Event, State, Task
+from flux2web import accounts, lifecycle
+from flux2web.models import Act, Attempt, Callback, Event, ProviderAccount, State, Task
 
 from . import factories, peer, road, serving
 
@@ -139,7 +144,7 @@ def test_to_everyone_else_all_doors_look_the_same(rung):
     tries += [ring(secret=rung.upstream_id), ring(secret=str(rung.pk)), ring(secret="%00"), ring(secret="é" * 500)]
     tries += [ring(secret=Attempt.objects.get().secret_hash)]
     assert {(answer.status_code, answer.content) for answer in tries} == {(404, b"Not found.")}
-    assert not Callback.objects.exists()
+    assert set(Callback.objects.values_list("verdict", "attempt")) == {("unknown", None)}
     assert not Event.objects.filter(kind="callback").exists()
 
 
@@ -191,6 +196,185 @@ def test_a_ring_that_cannot_be_written_down_is_not_thanked_for(rung):
     finally:
         with connection.cursor() as cursor:
             cursor.execute("ALTER TABLE flux2web_gone RENAME TO flux2web_callback")
+
+
+# --- What it was ---------------------------------------------------------------------------------------------------------
+
+
+def body_of(upstream_id: str) -> bytes:
+    return json.dumps({"code": 200, "data": {"taskId": upstream_id, "state": "success"}}).encode()
+
+
+def verdicts() -> list[str]:
+    return list(Callback.objects.order_by("pk").values_list("verdict", flat=True))
+
+
+@pytest.mark.django_db
+def test_the_first_that_speaks_of_our_task_is_a_match_and_the_next_a_double(rung):
+    for _ in range(3):
+        ring(body_of(rung.upstream_id))
+    assert verdicts() == ["matched", "duplicate", "duplicate"]
+    assert set(Callback.objects.values_list("provider", "size_bytes")) == {("revid", len(body_of(rung.upstream_id)))}
+
+
+@pytest.mark.django_db
+def test_a_ring_after_the_end_is_late(north, ana):
+    task = factories.make_task(north, user=ana, state=State.DONE, secret=SECRET)
+    ring(body_of(task.upstream_id))
+    assert verdicts() == ["late"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", BODIES)
+def test_what_names_no_task_is_not_readable(name, rung):
+    ring(BODIES[name])
+    assert verdicts() == ["malformed"]
+
+
+@pytest.mark.django_db
+def test_an_id_of_another_task_is_no_match_and_touches_neither(rung, north, ana):
+    other = factories.make_task(north, user=ana, state=State.RUNNING)
+    before = standing(other)
+    ring(body_of(other.upstream_id))
+    assert verdicts() == ["malformed"]
+    assert standing(other) == before
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("owner", "verdict"), [("nobody", "matched"), ("other", "malformed")])
+def test_while_we_know_no_id_any_that_is_no_other_tasks_may_be_ours(owner, verdict, north, ana):
+    factories.make_task(north, user=ana, state=State.RUNNING, upstream_id="up-other")
+    factories.make_task(north, user=ana, state=State.UNCERTAIN, secret=SECRET)
+    ring(body_of(f"up-{owner}"))
+    assert verdicts() == [verdict]
+
+
+@pytest.mark.django_db
+def test_a_stranger_leaves_a_line_without_the_secret_he_tried():
+    ring(b"x" * 5000, secret="guessed-secret")
+    ring(b"{}", provider="nobody", secret="guessed-secret")
+    first, second = Callback.objects.order_by("pk")
+    assert (first.verdict, first.provider, len(first.body), first.size_bytes) == ("unknown", "revid", 2048, 5000)
+    assert second.provider == ""
+
+
+@pytest.mark.django_db
+def test_a_flood_of_strangers_leaves_few_lines_and_asks_little(django_assert_num_queries):
+    for _ in range(40):
+        ring(secret="nobody")
+    assert Callback.objects.count() == 30
+    with django_assert_num_queries(2):  # whose secret it is, and how many came lately
+        ring(secret="nobody")
+
+
+@pytest.mark.django_db
+def test_of_strangers_the_oldest_lines_go(rung):
+    long_ago = timezone.now() - timedelta(hours=1)
+    mine = Callback.objects.create(
+        attempt=rung.attempts.get(), provider="revid", method="POST", body=b"", received=long_ago
+    )
+    old = [
+        Callback(provider="revid", verdict="unknown", method="POST", body=b"", received=long_ago) for _ in range(520)
+    ]
+    Callback.objects.bulk_create(old)
+    ring(secret="nobody")
+    assert Callback.objects.filter(verdict="unknown").count() == 500
+    assert Callback.objects.filter(pk=mine.pk).exists()
+
+
+# --- Signed ----------------------------------------------------------------------------------------------------------------
+
+SIGNING = "signing-secret-of-ours"
+
+
+@pytest.fixture
+def signing(rung):
+    accounts.set_account("revid", callback_secret=SIGNING)
+    return rung
+
+
+def signed(upstream_id: str, secret: str = SIGNING, at: str = "1763722800") -> dict:
+    """The headers of kie's scheme, worked out here anew."""
+    digest = hmac.new(secret.encode(), f"{upstream_id}.{at}".encode(), hashlib.sha256).digest()
+    return {"X-Webhook-Timestamp": at, "X-Webhook-Signature": base64.b64encode(digest).decode()}
+
+
+@pytest.mark.django_db
+def test_where_no_secret_is_set_a_signature_is_not_checked(rung):
+    ring(body_of(rung.upstream_id), headers=signed(rung.upstream_id, "another"))
+    assert Callback.objects.get().signature == ""
+    assert Task.objects.get().due_at <= timezone.now()
+
+
+@pytest.mark.django_db
+def test_a_rightly_signed_ring_makes_us_look(signing):
+    ring(body_of(signing.upstream_id), headers=signed(signing.upstream_id))
+    assert Callback.objects.get().signature == "good"
+    assert Task.objects.get().due_at <= timezone.now()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-Webhook-Signature": "", "X-Webhook-Timestamp": ""},
+        {"X-Webhook-Signature": "é" * 900, "X-Webhook-Timestamp": "\ud800"},
+        signed("up-other"),
+        signed("any", "another secret"),
+        signed("any") | {"X-Webhook-Timestamp": "1"},
+    ],
+)
+def test_a_wrongly_signed_ring_is_thanked_for_and_brings_no_look_forward(headers, signing):
+    Task.objects.update(upstream_id="any")
+    Attempt.objects.update(upstream_id="any")
+    due_at = Task.objects.get().due_at
+    assert ring(body_of("any"), headers=headers).status_code == 200
+    assert Callback.objects.get().signature == "bad"
+    assert Task.objects.get().due_at == due_at
+    assert Attempt.objects.get().rung_at is None
+
+
+@pytest.mark.django_db
+def test_a_secret_that_opens_no_more_is_like_none(signing, settings):
+    settings.SECRET_KEYS = ["another key altogether, and long enough"]
+    assert ring(body_of(signing.upstream_id)).status_code == 200
+    assert Callback.objects.get().signature == ""
+
+
+@pytest.mark.django_db
+def test_a_secret_for_signatures_is_sealed_at_rest(signing):
+    sealed = ProviderAccount.objects.get().sealed_callback_secret
+    assert sealed
+    assert SIGNING not in sealed
+    assert accounts.callback_secret(ProviderAccount.objects.get()) == SIGNING
+    assert not Act.objects.filter(note__contains=SIGNING).exists()
+    accounts.set_account("revid", callback_secret="")
+    assert accounts.callback_secret(ProviderAccount.objects.get()) == ""
+
+
+# --- Forgetting ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_bytes_are_forgotten_after_thirty_days_unless_their_task_still_lives(rung, north, ana):
+    done = factories.make_task(north, user=ana, state=State.DONE, secret="secret-of-the-done")
+    ring(body_of(rung.upstream_id))
+    ring(body_of(done.upstream_id), secret="secret-of-the-done")
+    ring(secret="nobody")
+    Callback.objects.update(received=timezone.now() - timedelta(days=30, minutes=1))
+    ring(secret="nobody")
+    assert lifecycle.forget_callbacks() == 2
+    assert verdicts() == ["matched", "unknown"]
+
+
+@pytest.mark.django_db
+def test_forgetting_goes_page_by_page(monkeypatch):
+    monkeypatch.setattr(lifecycle.rings, "FORGET_PAGE", 3)
+    long_ago = timezone.now() - timedelta(days=40)
+    old = [Callback(provider="revid", verdict="unknown", method="POST", body=b"", received=long_ago) for _ in range(7)]
+    Callback.objects.bulk_create(old)
+    assert lifecycle.forget_callbacks() == 7
 
 
 # --- Over the real server --------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from .ends import refund, wake
 from .looks import check
 from .moves import Next
 from .press import again_price, cancel, create, more, more_price, retry, retry_failed, retry_failed_price
-from .rings import look_now, ring
+from .rings import forget_callbacks, look_now, ring
 from .saving import save
 from .sending import line_up, submit, whose_turn
 
@@ -29,6 +29,7 @@ __all__ = [
     "cancel",
     "check",
     "create",
+    "forget_callbacks",
     "line_up",
     "look_now",
     "more",

@@ -76,7 +76,7 @@ def accept(attempt: Attempt, accepted: base.Accepted, *, cause: str) -> Next | N
     except IntegrityError:  # another task of ours already has this id: whose picture it is, nobody can say
         return ambiguous(attempt, f"the provider answered with an id that is already in use: {accepted.upstream_id}")
     accounts.worked(attempt.account)
-    if moved and attempt.callbacks.exists():  # asked after the commit: who rings from now on finds the task running
+    if moved and rings.heard(attempt):  # asked after the commit: who rings from now on finds the task running
         return rings.bring_forward(attempt) or Next(State.RUNNING, now)
     return Next(State.RUNNING, due_at) if moved else None
 
@@ -160,6 +160,6 @@ def ambiguous(attempt: Attempt, why: str) -> Next | None:
     now = timezone.now()
     with write():
         _answer(attempt, Outcome.AMBIGUOUS, message=why[:300])
-        due_at = now if attempt.callbacks.exists() else now + timedelta(seconds=pace.uncertain_wait_s())
+        due_at = now if rings.heard(attempt) else now + timedelta(seconds=pace.uncertain_wait_s())
         moved = moves.move(attempt.task, State.UNCERTAIN, cause="create answer", note=why, due_at=due_at)
     return Next(State.UNCERTAIN, due_at) if moved else None

@@ -23,6 +23,7 @@ CAPABILITIES = Capabilities(
     aspect_ratios=("1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3"),
     auto_ratio=True,
     takes_uploads=True,
+    signs_callbacks=True,  # as kie does, where its feature is passed on
     throttle=Throttle(10, 10),  # "enforced by Apikley" without a number; kie: 20 in 10 s (docs.kie.ai)
 )
 
@@ -58,6 +59,9 @@ class Apikley:
 
     def parse_callback(self, body: bytes) -> str | None:
         return wire.callback_id(body, "taskId", "task_id")  # kie's signature sample has the second (docs.kie.ai)
+
+    def is_signed(self, body: bytes, headers: Mapping[str, str], secret: str) -> bool | None:
+        return wire.kie_is_signed(self.parse_callback(body), headers, secret)
 
     def balance(self, account: Account) -> Decimal | None:
         """Credits of Apikley's own kind."""

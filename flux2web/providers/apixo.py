@@ -54,6 +54,9 @@ class Apixo:
     def parse_callback(self, body: bytes) -> str | None:
         return wire.callback_id(body, "taskId", "task_id")
 
+    def is_signed(self, body: bytes, headers: Mapping[str, str], secret: str) -> bool | None:
+        return None
+
     def balance(self, account: Account) -> Decimal | None:
         """US dollars."""
         line = wire.Line(self, account, wire.bearer(account))

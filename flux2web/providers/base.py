@@ -160,6 +160,7 @@ class Capabilities:
     takes_uploads: bool = False  # references need no address that the provider can fetch
     poll: PollPlan = PollPlan(3, ((0, 3), (30, 7), (120, 20)))
     throttle: Throttle = Throttle(5, 10)
+    signs_callbacks: bool = False  # may sign them, with a secret that the account's owner makes there
     usual_s: float = 25  # typical time to a picture, until our own record says better
 
 
@@ -188,6 +189,13 @@ class Provider(Protocol):
 
     def parse_callback(self, body: bytes) -> str | None:
         """The upstream id that a callback body speaks of, or None. Never raises."""
+        ...
+
+    def is_signed(self, body: bytes, headers: Mapping[str, str], secret: str) -> bool | None:
+        """Whether this callback is signed with `secret`; None where the provider has no such thing. Never raises.
+
+        Header names are found without regard to case, or are in lower case.
+        """
         ...
 
     def balance(self, account: Account) -> Decimal | None:

@@ -53,6 +53,9 @@ class Flux2API:
     def parse_callback(self, body: bytes) -> str | None:
         return wire.callback_id(body, "task_id", "taskId")  # its callback is not described at all
 
+    def is_signed(self, body: bytes, headers: Mapping[str, str], secret: str) -> bool | None:
+        return None
+
     def balance(self, account: Account) -> Decimal | None:
         return None  # no such call on the page
 

@@ -13,6 +13,7 @@ CAPABILITIES = Capabilities(
     modes=("text-to-image", "image-to-image"),
     aspect_ratios=("1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3"),
     auto_ratio=True,
+    signs_callbacks=True,  # as kie does, where its feature is passed on
     throttle=Throttle(5, 10),  # 429 exists, its limit is not told; kie behind it allows 20 in 10 s (docs.kie.ai)
 )
 
@@ -50,6 +51,9 @@ class Revid:
 
     def parse_callback(self, body: bytes) -> str | None:
         return wire.callback_id(body, "taskId", "task_id")
+
+    def is_signed(self, body: bytes, headers: Mapping[str, str], secret: str) -> bool | None:
+        return wire.kie_is_signed(self.parse_callback(body), headers, secret)
 
     def balance(self, account: Account) -> Decimal | None:
         return None  # no page tells of a call

@@ -89,6 +89,9 @@ class Vtrix:
     def parse_callback(self, body: bytes) -> str | None:
         return None  # nothing is ever sent
 
+    def is_signed(self, body: bytes, headers: Mapping[str, str], secret: str) -> bool | None:
+        return None
+
     def balance(self, account: Account) -> Decimal | None:
         return None  # no page tells of a call
 

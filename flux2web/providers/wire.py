@@ -6,8 +6,10 @@ Sources are the vendors' public pages, read 2026-11: docs.kie.ai (which Revid an
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -455,3 +457,11 @@ def kie_seen(answer: Answer) -> Seen:
     result = unfold(data.get("resultJson"))
     urls = result.get("resultUrls") if isinstance(result, Mapping) else None
     return Seen(data.get("taskId"), data.get("state"), urls, data.get("failCode"), scalar(data.get("failMsg")))
+
+
+def kie_is_signed(upstream_id: str | None, headers: Mapping[str, str], secret: str) -> bool:
+    """kie's scheme (docs.kie.ai/common-api/webhook-verification, 2026-11). The signature covers the task's id and a time,
+    not the body: whoever has seen one can send any body with that id. So it keeps strangers quiet, and proves nothing."""
+    signed = f"{upstream_id or ''}.{headers.get('x-webhook-timestamp', '')}"
+    right = b64encode(hmac.digest(secret.encode(), signed.encode("utf-8", "replace"), "sha256"))
+    return hmac.compare_digest(right, headers.get("x-webhook-signature", "").strip().encode("utf-8", "replace"))

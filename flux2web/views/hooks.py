@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 def ring(request: HttpRequest, provider: str, secret: str) -> HttpResponse:
     """200 to whoever knows an attempt's secret, 404 to everyone else, 503 while our database is down."""
     try:
-        found = lifecycle.ring(provider, secret, request.method or "", _body(request))
+        found = lifecycle.ring(provider, secret, request.method or "", _body(request), request.headers)
     except DatabaseError as error:
         log.error("callback not kept", error=repr(error))
         return HttpResponse("Try again later.", status=503, content_type="text/plain")
