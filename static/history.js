@@ -238,6 +238,18 @@
 
   let opening = "";
 
+  /** A day that goes on is one day: the same rows however many pictures came at a time, with none half empty between. */
+  function join(more) {
+    const days = $$("#found .day"), first = $(":scope > .day", more), before = days[days.indexOf(first) - 1];
+    if (!first || !before || first.dataset.day !== before.dataset.day) return;
+    for (const list of [".others", ".rows"]) {
+      const [mine, further] = [before, first].map((day) => $(`:scope > ${list}`, day));
+      if (mine && further) mine.append(...further.children);
+      else if (further) before.insertBefore(further, list === ".others" ? $(":scope > .rows", before) : null);
+    }
+    first.remove();
+  }
+
   /** As many as there were, in few requests, until the picture is there. */
   async function loadUpTo(place) {
     for (let asked = 0; asked < PAGES_MAX && !document.getElementById(`tile-${place.id}`); asked += 400) {
@@ -249,6 +261,7 @@
       if (!more) return;
       link.closest(".pager").replaceWith(more);
       htmx.process(more);
+      join(more);
       rove(more);
     }
   }
@@ -377,6 +390,7 @@
       const count = tiles().length;
       tell($(".empty h2")?.textContent || (count === 1 ? "1 picture" : `${$("#found .pager") ? "The first " : ""}${count} pictures`));
     }
+    if (event.target.matches?.("#found .days .days")) join(event.target);
     rove(event.target);
   });
 

@@ -62,3 +62,12 @@ def sign_in(chromium, site):
     yield make
     for context in contexts:
         context.close()
+
+
+def until(page: Page, expression: str, *, within_s: float = 20) -> None:
+    """Wait until the expression holds. Page.wait_for_function asks by `eval`, which this site's pages forbid."""
+    for _ in range(int(within_s / 0.05)):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"Not within {within_s} s: {expression}")

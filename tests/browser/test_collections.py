@@ -7,6 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from ..site import PERSON, Person
+from .conftest import until
 
 pytestmark = pytest.mark.browser
 ALL = "/t/north/collections/"
@@ -76,7 +77,7 @@ def test_pictures_are_gathered_shown_to_a_guest_and_hidden_again(chromium, sign_
     assert_good(client)
     client.locator(".tile a").first.click()
     expect(client.locator(".shown img")).to_be_visible()
-    client.wait_for_function("document.querySelector('.shown img').naturalWidth > 0")
+    until(client, "document.querySelector('.shown img').naturalWidth > 0")
     client.fill("[name=name]", "Mara")
     client.fill("[name=text]", "This one, please.")
     client.get_by_role("button", name="Send").click()

@@ -9,6 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from ..site import Site, running
+from .conftest import until
 
 pytestmark = pytest.mark.browser
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -61,16 +62,20 @@ def query(page: Page) -> str:
 
 
 def deep(page: Page, pictures: int = 100) -> str:
-    """Scroll down until so many are there; the id of one in the middle of the window."""
-    for _ in range(60):
-        if page.locator(".tile").count() >= pictures:
-            break
-        page.mouse.wheel(0, 4000)
-        page.wait_for_timeout(150)
-    assert page.locator(".tile").count() >= pictures
-    page.wait_for_timeout(300)
-    middle = "document.elementsFromPoint(innerWidth / 2, innerHeight / 2).map(n => n.closest('.tile')).find(Boolean)"
-    return page.evaluate(f"({middle} || [...document.querySelectorAll('.tile')].at(-1)).id")
+    """Scroll down until so many are there and no more are on their way; the id of the one in the middle of the window."""
+    count = "document.querySelectorAll('.tile').length"
+    while (there := page.locator(".tile").count()) < pictures:
+        page.evaluate("document.querySelector('#found .pager').scrollIntoView()")
+        until(page, f"{count} > {there}")
+    page.evaluate("scrollTo(0, document.body.scrollHeight * .6)")
+    until(page, "!document.querySelector('#found .htmx-request')")
+    return page.evaluate(
+        """() => {
+            const middle = (box) => (box.top + box.bottom - innerHeight) / 2;
+            const far = (tile) => Math.abs(middle(tile.getBoundingClientRect()));
+            return [...document.querySelectorAll('.tile')].reduce((best, tile) => (far(tile) < far(best) ? tile : best)).id;
+        }"""
+    )
 
 
 # --- Finding ---------------------------------------------------------------------------------------------------------------
@@ -166,9 +171,27 @@ def test_whoever_comes_back_from_a_picture_is_where_they_were(look, width):
     page.evaluate(f"location.href = document.querySelector('#{tile} > a').href")  # its own page, not the overlay
     page.wait_for_url("**/tasks/*/")
     page.go_back()
-    expect(page.locator(f"#{tile}")).to_be_attached()
-    page.wait_for_timeout(800)
-    assert abs(top_of(page, tile) - before) < 60
+    until(
+        page, f"Math.abs((document.getElementById('{tile}')?.getBoundingClientRect().top ?? Infinity) - {before}) < 8"
+    )
+    expect(page.locator(f"#{tile}")).to_be_in_viewport()
+
+
+def test_a_day_that_goes_on_has_one_heading_and_full_rows(look):
+    """However many pictures come at a time, no row between the first and the last of a day is left half empty."""
+    page = look()
+    deep(page)
+    days = page.evaluate("[...document.querySelectorAll('#found .day')].map((day) => day.dataset.day)")
+    assert len(days) == len(set(days))
+    assert page.locator("#found .day h2").count() == len(days)
+    gaps = page.evaluate(
+        """() => [...document.querySelectorAll('#found .rows')].flatMap((rows) => {
+            const boxes = [...rows.children].map((tile) => tile.getBoundingClientRect());
+            const ends = boxes.filter((box, n) => boxes[n + 1] && boxes[n + 1].top > box.top + 4);
+            return ends.map((box) => rows.getBoundingClientRect().right - box.right);
+        })"""
+    )
+    assert max(gaps, default=0) < 60
 
 
 def test_rows_or_squares_and_how_large_are_remembered(look, site):
