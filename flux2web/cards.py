@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Literal
@@ -11,9 +12,10 @@ from typing import Literal
 from django.conf import settings
 from django.utils import timezone
 
-from . import providers, queries, turns
-from .models import Event, State, Task, User
+from . import health, providers, queries, turns
+from .models import Event, Membership, State, Task, User
 from .money import credits_text, format_credits
+from .queries import Tally
 
 ALT_MAX_CHARS = 120
 USUAL_S = 25.0  # of a provider that we know nothing about
@@ -24,13 +26,15 @@ Who = Literal[
 
 @dataclass(frozen=True)
 class Action:
-    """A button that posts to tasks/<id>/<verb>/. `when` "slow" shows it only once the task is slower than usual."""
+    """A button that posts to tasks/<id>/<verb>/. `when` "slow" shows it only once the task is slower than usual; `price`
+    is what it costs, where it costs something, and goes with it."""
 
     verb: str
     label: str
     icon: str
     who: Who
     when: str = ""
+    price: int = 0
 
 
 CANCEL = Action("cancel", "Cancel", "x", "author")
@@ -61,24 +65,49 @@ FAILURES: dict[str, tuple[str, str]] = {
     "provider": ("{provider} failed", ""),
     "bad_reply": ("{provider} gave no usable answer", ""),
 }
+DETAILS = {  # state: the part of Card that says more
+    State.QUEUED: "_waiting",
+    State.SUBMITTING: "_sending",
+    State.RUNNING: "_usually",
+    State.SAVING: "_made",
+    State.UNCERTAIN: "_silent",
+    State.DONE: "_why_gone",
+    State.FAILED: "_failure_detail",
+    State.CANCELLED: "_why_cancelled",
+}
 LOST = ("The picture was lost on its way", "")
+GONE = ("The original is no longer available", "Its file was thrown away. What was asked for is still here.")
+COSTLY = (RETRY, RUN_AGAIN)
 
 
 class Card:
-    """What the card of `task` says. `usual_s` is asked for only where it is shown."""
+    """What the card of `task` says. `usual_s` and `place` (turns.places) are asked for only where they are shown."""
 
-    def __init__(self, task: Task, usual_s: float | None = None) -> None:
+    def __init__(self, task: Task, usual_s: float | None = None, place: int | None = None) -> None:
         self.task = task
         self._usual_s = usual_s
+        self._place = place
 
     # --- the box -------------------------------------------------------------------------------------------------------
 
     @property
     def icon(self) -> str:
-        return FACES[self.task.state][0]
+        return "image" if self.is_gone else FACES[self.task.state][0]
+
+    @property
+    def is_gone(self) -> bool:
+        """Made, but its file is not there any more."""
+        result = getattr(self.task, "result", None)
+        return self.task.state == State.DONE and (result is None or result.purged_at is not None)
+
+    @property
+    def is_shown(self) -> bool:
+        return self.task.state == State.DONE and not self.is_gone
 
     @property
     def headline(self) -> str:
+        if self.is_gone:
+            return GONE[0]
         if self.task.state == State.FAILED:
             return self._failure[0].format(provider=self.provider)
         return FACES[self.task.state][1]
@@ -86,23 +115,41 @@ class Card:
     @property
     def detail(self) -> str:
         """One line under the headline: what happens next, or what to do."""
-        say = {
-            State.QUEUED: self._waiting,
-            State.SUBMITTING: f"to {self.provider}",
-            State.RUNNING: f"{self.provider} usually takes {self.usual_s:.0f} s",
-            State.SAVING: self._made,
-            State.UNCERTAIN: f"{self.provider} may have taken this, then went quiet. Your credits are held; we keep looking.",
-            State.FAILED: self._failure_detail,
-            State.CANCELLED: self.task.fail_message or "Taken back before it was sent",
-        }
-        return say.get(State(self.task.state), "")
+        said: str = getattr(self, DETAILS[State(self.task.state)])
+        return said
+
+    @property
+    def _sending(self) -> str:
+        return f"to {self.provider}"
+
+    @property
+    def _silent(self) -> str:
+        return f"{self.provider} may have taken this, then went quiet. Your credits are held; we keep looking."
+
+    @property
+    def _why_gone(self) -> str:
+        return GONE[1] if self.is_gone else ""
+
+    @property
+    def _why_cancelled(self) -> str:
+        return self.task.fail_message or "Taken back before it was sent"
 
     @property
     def _waiting(self) -> str:
         if not self.task.in_line:
             return "Starts by itself"
-        place = turns.place(self.task)
+        place = turns.place(self.task) if self._place is None else self._place
         return f"In line, {_ordinal(place)} of yours. Starts by itself" if place else "In line. Starts by itself"
+
+    @property
+    def _usually(self) -> str:
+        """From its median to its 90th percentile, where both are known and differ."""
+        low, high = round(self.usual_s), round(self._slow_s or 0)
+        return (
+            f"{self.provider} usually takes {low} to {high} s"
+            if high > low
+            else f"{self.provider} usually takes {low} s"
+        )
 
     @property
     def _made(self) -> str:
@@ -149,13 +196,19 @@ class Card:
         """How full the ring is, 0 to 100: full after this provider's usual time."""
         return max(2, min(100, round(100 * self.elapsed_s / max(self.usual_s, 1))))
 
+    @cached_property
+    def _slow_s(self) -> float | None:
+        """What nine in ten of this account's recent pictures took at most; None while that is not known."""
+        return health.record_of(self.task.account).p90_s if self.task.account else None
+
     @property
     def slow_after_s(self) -> int:
-        return settings.SLOW_AFTER_S
+        """From here on it is slower than usual. Never before the ring is full: a family of its own may take longer."""
+        return settings.SLOW_AFTER_S if self._slow_s is None else math.ceil(max(self._slow_s, self.usual_s))
 
     @property
     def is_slow(self) -> bool:
-        return self.elapsed_s > settings.SLOW_AFTER_S
+        return self.since is not None and self.elapsed_s > self.slow_after_s
 
     @property
     def next_look(self) -> datetime | None:
@@ -191,13 +244,47 @@ class Card:
         return " · ".join(f"{format_credits(amount)} {word}" for amount, word in said if amount)
 
     @property
+    def aside(self) -> str:
+        """What else there is to say of the credits."""
+        return "Comes back if cancelled" if self.task.state == State.QUEUED else self.returned
+
+    @property
     def actions(self) -> tuple[Action, ...]:
-        return FACES[self.task.state][2]
+        return tuple(self._priced(action) if action in COSTLY else action for action in self._actions)
+
+    @property
+    def _actions(self) -> tuple[Action, ...]:
+        if self.is_gone:
+            return (RUN_AGAIN,)
+        return () if self._is_refused else FACES[self.task.state][2]
+
+    def _priced(self, action: Action) -> Action:
+        """Again for what it cost the last time; if that has risen, the press is refused and says so."""
+        price = self.task.price_credits
+        return replace(action, label=f"{action.label} · {format_credits(price)}", price=price)
+
+    @property
+    def _is_refused(self) -> bool:
+        """By the filter: the very same would be refused again."""
+        return self.task.state == State.FAILED and self.task.fail_kind == "moderation"
+
+    @property
+    def edit(self) -> str:
+        """What the link says that opens the form filled as this was asked for; "" where there is none."""
+        if self._is_refused:
+            return "Edit prompt"
+        return {State.FAILED: "Edit and retry", State.CANCELLED: "Edit"}.get(State(self.task.state), "")
 
     @property
     def may_edit(self) -> bool:
-        """Whether "Edit and retry" makes sense: it opens the form filled as this was asked for."""
-        return self.task.state in (State.FAILED, State.CANCELLED)
+        return bool(self.edit)
+
+    @property
+    def fine_print(self) -> str:
+        """Of a failure, what there is to know beyond its cause: the provider's own words and code."""
+        said = self.task.fail_message if self.task.fail_message != self.detail else ""
+        code = f"The provider calls it {self.task.fail_code}." if self.task.fail_code else ""
+        return " ".join(part for part in (said, code) if part) if self.task.state == State.FAILED else ""
 
     @property
     def author(self) -> str:
@@ -228,6 +315,86 @@ class Card:
             ("Provider", self.provider if task.account else "Not chosen yet"),
         ]
         return [(name, value) for name, value in rows if value]
+
+
+def of(tasks: Iterable[Task]) -> list[Card]:
+    """The cards of many tasks: however many are in line, one query for their places."""
+    tasks = list(tasks)
+    places = turns.places(tasks)
+    return [Card(task, place=places.get(task.pk, 0)) for task in tasks]
+
+
+# --- Batches -------------------------------------------------------------------------------------------------------------
+
+
+class Head:
+    """What stands above the pictures of one batch, for one member: how they stand together, and what to do with them."""
+
+    def __init__(self, tally: Tally, member: Membership) -> None:
+        self.tally = tally
+        self.batch = tally.batch
+        self._member = member
+
+    @property
+    def title(self) -> str:
+        return f"{self.tally.total} pictures"
+
+    @property
+    def prompt(self) -> str:
+        return shortened(self.tally.prompt, ALT_MAX_CHARS)
+
+    @property
+    def is_at_rest(self) -> bool:
+        return not self.tally.live
+
+    @property
+    def parts(self) -> list[str]:
+        """ "9 of 12 done", "2 failed", "1 waiting": what there is none of is left out."""
+        tally = self.tally
+        others = ((tally.failed, "failed"), (tally.waiting, "waiting"), (tally.cancelled, "cancelled"))
+        return [f"{tally.done} of {tally.total} done", *(f"{number} {word}" for number, word in others if number)]
+
+    @property
+    def rule(self) -> str:
+        after = self.tally.stop_after
+        return f"Stops after {after} {'failure' if after == 1 else 'failures'}" if after and self.tally.live else ""
+
+    @property
+    def may_retry(self) -> bool:
+        return bool(self.tally.again) and self.is_at_rest and self._member.may_make
+
+    @property
+    def may_cancel(self) -> bool:
+        own = self.tally.user == self._member.user_id
+        return bool(self.tally.waiting) and self._member.may_make and (own or self._member.may_manage)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cards that stand together: a batch under its head, once it is at rest with what failed apart; or one by itself."""
+
+    head: Head | None
+    cards: list[Card]
+    failed: list[Card]
+
+
+def grouped(member: Membership, shown: Iterable[Card]) -> list[Group]:
+    """One query for all heads."""
+    by_batch: dict[int, list[Card]] = {}
+    for card in shown:
+        by_batch.setdefault(card.task.batch_id, []).append(card)
+    found = heads(member, by_batch)
+    return [_group(found.get(batch), cards) for batch, cards in by_batch.items()]
+
+
+def heads(member: Membership, batch_ids: Iterable[int]) -> dict[int, Head]:
+    return {batch: Head(tally, member) for batch, tally in queries.tallies(member, batch_ids).items()}
+
+
+def _group(head: Head | None, cards: list[Card]) -> Group:
+    apart = head is not None and head.is_at_rest
+    failed = [card for card in cards if apart and card.task.state == State.FAILED]
+    return Group(head, [card for card in cards if card not in failed], failed)
 
 
 def shortened(text: str, most: int) -> str:

@@ -26,7 +26,7 @@ from django.db import DatabaseError, close_old_connections, connections
 from django.http import Http404, HttpRequest
 from django.template.loader import render_to_string
 
-from . import access, bus, queries
+from . import access, bus, cards, queries
 from .bus import Hint
 from .cards import Card
 from .models import Task
@@ -50,12 +50,23 @@ HEADERS = [
 
 def render_card(task: Task) -> str:
     """One card, the same for every viewer: no form, no token, nothing personal."""
-    return render_to_string("tasks/_card.html", {"task": task, "card": Card(task)})
+    return _drawn(Card(task))
+
+
+def render_cards(tasks: Iterable[Task]) -> str:
+    return "".join(_drawn(card) for card in cards.of(tasks))
+
+
+def _drawn(card: Card) -> str:
+    return render_to_string("tasks/_card.html", {"task": card.task, "card": card})
 
 
 def event(name: str, data: str = "") -> bytes:
     lines = "".join(f"data: {line}\n" for line in (data.splitlines() or [""]))
     return f"event: {name}\n{lines}\n".encode()
+
+
+PING = event("ping")  # an event, not a comment: a page that hears none for long knows that its stream is dead
 
 
 class Stream:
@@ -206,7 +217,7 @@ class Hub:
                 if await self._ask_door(cookies, stream.slug) != (stream.user_id, stream.team_id):
                     return
                 stream.checked_at = time.monotonic()
-            data = b"".join(stream.backlog) or b": ping\n\n"
+            data = b"".join(stream.backlog) or PING
             stream.backlog.clear()
             await send({"type": "http.response.body", "body": data, "more_body": True})
             if stream.closed:
@@ -239,8 +250,8 @@ def _is_blind(task: Task, user_id: int) -> bool:
 def _thinned(hints: Iterable[Hint | None]) -> Iterator[Hint | None]:
     """Where more cards of a team changed at once than a slow browser may be behind, its pages ask for all instead."""
     hints = list(hints)
-    cards = Counter(hint.team_id for hint in hints if hint and hint.kind == "task")
-    many = {team_id for team_id, number in cards.items() if number > BACKLOG}
+    changed = Counter(hint.team_id for hint in hints if hint and hint.kind == "task")
+    many = {team_id for team_id, number in changed.items() if number > BACKLOG}
     yield from (Hint("many", team_id) for team_id in many)
     yield from (hint for hint in hints if hint is None or hint.kind != "task" or hint.team_id not in many)
 

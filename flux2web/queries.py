@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from django.core.cache import cache
-from django.db.models import Model, Prefetch, Q, QuerySet
+from django.db.models import Count, Exists, Max, Min, Model, OuterRef, Prefetch, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.utils.dateparse import parse_datetime
 
 from .access import tasks as visible_tasks
-from .models import Entry, Membership, State, Task, TaskReference, Team
+from .models import LIVE, Entry, Membership, State, Task, TaskReference, Team
 
 Row = TypeVar("Row", bound=Model)
 HAVE_MAX = 200  # cards a page may ask about at once
@@ -54,7 +54,7 @@ def card_task(task_id: int) -> Task | None:
 
 @dataclass(frozen=True)
 class Since:
-    """What a page missed: cards that are newer than its own, and ids of its tasks that this member does not see now."""
+    """What a page missed: cards that changed or are newer, and ids of its tasks that this member does not see now."""
 
     cards: list[Task]
     gone: list[int]
@@ -63,11 +63,11 @@ class Since:
 def cards_since(member: Membership, have: dict[int, int], after: tuple[datetime, int] | None) -> Since:
     """Of a page that shows `have`, {task id: version}, and whose newest card is `after`."""
     asked, visible = list(have)[:HAVE_MAX], visible_tasks(member)
-    there = dict(visible.filter(pk__in=asked).values_list("pk", "version"))
-    behind = [pk for pk, version in there.items() if have[pk] < version]
+    there = {pk: rest for pk, *rest in visible.filter(pk__in=asked).values_list("pk", "version", "in_line")}
+    behind = [pk for pk, (version, in_line) in there.items() if have[pk] < version or (in_line and have[pk] == version)]
     rows = newest_first(with_card(visible))
     found = {task.pk: task for task in [*_newer(rows, after), *(rows.filter(pk__in=behind) if behind else ())]}
-    cards = [task for task in found.values() if have.get(task.pk, 0) < task.version]
+    cards = [task for task in found.values() if task.pk in behind or have.get(task.pk, 0) < task.version]
     return Since(cards, [pk for pk in asked if pk not in there])
 
 
@@ -77,6 +77,55 @@ def _newer(rows: QuerySet[Task], after: tuple[datetime, int] | None) -> QuerySet
         return rows.none()
     created, task_id = after
     return rows.filter(Q(created__gt=created) | Q(created=created, pk__gt=task_id))[:NEWER_MAX]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How the pictures of one batch stand, of those that a member sees. `again` failed and were not tried again since;
+    they cost `price` credits the last time. `prompt` is "" where there are several."""
+
+    batch: int
+    user: int | None
+    stop_after: int | None
+    total: int
+    done: int
+    failed: int
+    cancelled: int
+    waiting: int
+    live: int
+    again: int
+    price: int
+    prompt: str
+
+
+def tallies(member: Membership, batch_ids: Iterable[int]) -> dict[int, Tally]:
+    """By batch, of those that are more than one picture; one query."""
+    tried = Exists(Task.objects.filter(parent=OuterRef("pk")))
+    rows = visible_tasks(member).filter(batch__in=set(batch_ids)).order_by().annotate(tried=tried)
+    again = Q(state=State.FAILED, tried=False)
+    found = rows.values("batch_id", "batch__user_id", "batch__stop_after").annotate(
+        total=Count("pk"),
+        done=Count("pk", filter=Q(state=State.DONE)),
+        failed=Count("pk", filter=Q(state=State.FAILED)),
+        cancelled=Count("pk", filter=Q(state=State.CANCELLED)),
+        waiting=Count("pk", filter=Q(state=State.QUEUED)),
+        live=Count("pk", filter=Q(state__in=LIVE)),
+        again=Count("pk", filter=again),
+        price=Sum("price_credits", filter=again, default=0),
+        first=Min("prompt"),
+        last=Max("prompt"),
+    )
+    return {row["batch_id"]: _tally(row) for row in found if row["total"] > 1}
+
+
+def _tally(row: dict[str, Any]) -> Tally:
+    first, last = row.pop("first"), row.pop("last")
+    whose = {
+        "batch": row.pop("batch_id"),
+        "user": row.pop("batch__user_id"),
+        "stop_after": row.pop("batch__stop_after"),
+    }
+    return Tally(**whose, **row, prompt=first if first == last else "")
 
 
 def history(member: Membership, cursor: str | None = None, limit: int = 40) -> Page[Task]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import re
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
-from flux2web import cards, live, queries
+from flux2web import cards, live, queries, turns
 from flux2web.cards import Card
-from flux2web.models import Event, State, Task
+from flux2web.models import Event, Result, State, Task
 
 from . import factories
 
@@ -88,9 +89,86 @@ def test_the_clock_starts_when_the_provider_accepted_and_the_ring_fills_along_it
     assert card(north, "running", accepted_at=accepted - timedelta(hours=1)).ring == 100
 
 
-def test_after_three_minutes_it_is_slower_than_usual(north):
+def test_what_is_usual_is_its_own_record_of_the_last_day(north):
+    factories.make_account("revid", record={"done": 50, "failed": 0, "median_s": 21.0, "p90_s": 34.2})
+    shown = card(north, "running", accepted_at=timezone.now() - timedelta(seconds=30))
+    assert shown.detail == "Revid usually takes 24 to 34 s"
+    assert (shown.slow_after_s, shown.is_slow) == (35, False)
+    assert card(north, "running", accepted_at=timezone.now() - timedelta(seconds=40)).is_slow
+
+
+def test_it_is_never_slower_than_usual_before_its_ring_is_full(north):
+    factories.make_account("revid", record={"done": 50, "failed": 0, "median_s": 8.0, "p90_s": 12.0})
+    assert card(north, "running").slow_after_s == 24
+
+
+def test_after_three_minutes_it_is_slower_than_usual_where_there_is_no_record(north):
     assert not card(north, "running", accepted_at=timezone.now() - timedelta(seconds=170)).is_slow
     assert card(north, "running", accepted_at=timezone.now() - timedelta(seconds=190)).is_slow
+
+
+def verbs(shown: Card) -> list[tuple[str, int]]:
+    return [(action.label, action.price) for action in shown.actions]
+
+
+def test_what_costs_again_says_its_price_and_sends_it_along(north):
+    task = factories.make_task(north, state="failed", price=24)
+    assert verbs(Card(task)) == [("Retry · 24", 24)]
+    html = live.render_card(queries.card_task(task.pk))
+    assert re.search(rf'formaction="/t/north/tasks/{task.pk}/retry/" name="price" value="24"', html)
+    assert verbs(card(north, "cancelled", price=640)) == [("Run again · 640", 640)]
+
+
+def test_what_the_filter_refused_is_not_offered_as_it_was(north):
+    shown = card(north, "failed", fail_kind="moderation")
+    assert (verbs(shown), shown.edit) == ([], "Edit prompt")
+
+
+def test_the_providers_own_words_and_code_are_in_the_fine_print(north):
+    plain = card(north, "failed", fail_message="No.", fail_code="E17")
+    assert (plain.detail, plain.fine_print) == ("No.", "The provider calls it E17.")
+    refused = card(north, "failed", fail_kind="moderation", fail_message="Flagged.", fail_code="NSFW")
+    assert refused.fine_print == "Flagged. The provider calls it NSFW."
+
+
+def test_what_the_stop_rule_ended_says_so(north):
+    said = "3 of this batch failed, so the rest was not sent."
+    assert card(north, "cancelled", fail_message=said).detail == said
+
+
+def test_a_picture_whose_file_is_gone_says_so_and_may_be_made_again(north):
+    task = factories.make_task(north, state="done", price=24)
+    Result.objects.update(purged_at=timezone.now(), key="")
+    shown = Card(queries.card_task(task.pk))
+    assert shown.headline == "The original is no longer available"
+    assert verbs(shown) == [("Run again · 24", 24)]
+    assert "<img" not in live.render_card(shown.task)
+
+
+def test_what_waits_says_that_cancelling_gives_it_back(north):
+    assert (card(north, "queued", price=24).money, card(north, "queued").aside) == (
+        "Held 24",
+        "Comes back if cancelled",
+    )
+
+
+def test_places_in_line_cost_one_query_however_many_wait(north, cleo, dan, django_assert_num_queries):
+    for user in (cleo, dan, cleo, dan, cleo):
+        factories.make_task(north, user=user, in_line=True, quoted_provider="revid")
+    factories.make_task(north, user=cleo, in_line=True, quoted_provider="apixo")
+    tasks = list(Task.objects.order_by("pk"))
+    with django_assert_num_queries(1):
+        said = [re.search(r"\d..", shown.detail)[0] for shown in cards.of(tasks)]
+    assert said == ["1st", "1st", "2nd", "2nd", "3rd", "1st"]
+    with django_assert_num_queries(0):
+        cards.of([factory for factory in tasks if not factory.in_line])
+
+
+def test_places_told_one_by_one_and_all_at_once_are_the_same(north, cleo):
+    for _ in range(turns.PLACES_SHOWN + 2):
+        factories.make_task(north, user=cleo, in_line=True, quoted_provider="revid", price=1)
+    tasks = list(Task.objects.order_by("pk"))
+    assert [Card(task).detail for task in tasks] == [shown.detail for shown in cards.of(tasks)]
 
 
 def test_the_settings_are_shown_as_chips(north):
@@ -112,7 +190,7 @@ def test_a_rendered_card_holds_no_form_no_token_and_its_state(north, state):
     assert f'data-version="{task.version}"' in html
     for word in ("<form", "csrf", "style=", "onclick", "<script"):
         assert word not in html
-    assert len(gzip.compress(html.encode())) < 2048
+    assert len(gzip.compress(html.encode())) < 1024
 
 
 def test_a_prompt_is_text_and_never_markup(north):

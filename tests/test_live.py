@@ -113,7 +113,7 @@ def test_a_change_of_the_budget_says_ask_again_and_no_number(watch, north, ana, 
 def test_a_silent_stream_is_kept_open_by_pings(watch, ana, monkeypatch):
     monkeypatch.setattr(live, "PING_S", 0.1)
     page = watch(ana)
-    assert [page.next() for _ in range(3)][1:] == [b": ping", b": ping"]
+    assert [page.next() for _ in range(3)][1:] == [b"event: ping\ndata: "] * 2  # so that the page hears it
 
 
 def test_many_changes_arrive_in_order_and_the_last_is_the_latest(watch, north, ana):
@@ -450,6 +450,14 @@ def missed(client, have: dict[int, int], after: Task | None = None):
 def test_nothing_missed_is_an_empty_answer(north, ana, client_for):
     task = factories.make_task(north, user=ana)
     assert missed(client_for(ana), {task.pk: task.version}, task).status_code == 204
+
+
+def test_a_place_in_line_comes_although_its_version_is_the_same(north, ana, client_for):
+    first, second = (factories.make_task(north, user=ana, in_line=True, quoted_provider="revid") for _ in range(2))
+    lifecycle.cancel(first, ana)
+    answer = missed(client_for(ana), {first.pk: first.version + 1, second.pk: second.version}, second)
+    assert b"1st of yours" in answer.content
+    assert missed(client_for(ana), {second.pk: second.version + 1}, second).status_code == 204
 
 
 def test_changed_and_newer_cards_come_and_no_others(north, ana, client_for):

@@ -198,7 +198,7 @@ def cards(request: HttpRequest, member: Membership) -> HttpResponse:
     headers = {"Cache-Control": "no-store", "X-Gone": ",".join(map(str, found.gone))}
     if not found.cards:
         return HttpResponse(status=204, headers=headers)
-    return HttpResponse("".join(stream.render_card(task) for task in found.cards), headers=headers)
+    return HttpResponse(stream.render_cards(found.cards), headers=headers)
 
 
 def _have(text: str) -> dict[int, int]:
