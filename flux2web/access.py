@@ -10,12 +10,13 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 
 from .models import (
+    Batch,
     Collection,
     CollectionItem,
     CollectionRole,
@@ -165,6 +166,12 @@ def shared_task(link: ShareLink, task_id: int) -> Task | None:
 def task(member: Membership, task_id: int) -> Task:
     rows = tasks(member).select_related("user", "account", "result", "batch", "parent")
     return get_object_or_404(rows, pk=task_id)
+
+
+def batch(member: Membership, batch_id: int) -> Batch:
+    """One of which this member sees some task."""
+    rows = Batch.objects.filter(team=member.team).select_related("saved_prompt")
+    return get_object_or_404(rows.filter(Exists(tasks(member).filter(batch=OuterRef("pk")))), pk=batch_id)
 
 
 def result(member: Membership, task_id: int) -> Result:

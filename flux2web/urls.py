@@ -5,6 +5,7 @@ from django.urls import include, path
 from .views import (
     accounts,
     acts,
+    batches,
     budget,
     bulk,
     collections,
@@ -50,6 +51,9 @@ team_urls = [
     path("tasks/<int:task_id>/visibility/", shelf.visibility, name="visibility"),
     path("tasks/<int:task_id>/delete/", shelf.delete, name="delete"),
     path("tasks/<int:task_id>/restore/", shelf.restore, name="restore"),
+    path("batches/", batches.heads, name="batch-heads"),
+    path("batches/<int:batch_id>/retry/", batches.retry, name="retry-batch"),
+    path("batches/<int:batch_id>/cancel/", batches.cancel, name="cancel-batch"),
     path("cards/", tasks.cards, name="cards"),
     path("live/", tasks.live, name="live"),
     path("history/", history.page, name="history"),

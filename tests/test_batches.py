@@ -154,7 +154,7 @@ class TestRetryFailed:
         return batch
 
     def test_only_what_failed_is_sent_again_each_as_it_was(self, batch, member, north):
-        assert lifecycle.retry_failed_price(batch).total == 35
+        assert lifecycle.retry_failed_price(member, batch).total == 35
         again = lifecycle.retry_failed(member, batch, price_seen=35)
         assert cells_of(again) == [("A heron", "pro", "1:1", None, 10), ("An owl", "flex", "16:9", None, 25)]
         parents = set(again.tasks.values_list("parent__prompt", flat=True))
@@ -174,7 +174,7 @@ class TestRetryFailed:
     def test_a_batch_that_went_well_has_nothing_to_retry(self, member):
         batch = press(member)
         walk(task_of(batch))
-        assert lifecycle.retry_failed_price(batch) is None
+        assert lifecycle.retry_failed_price(member, batch) is None
         assert isinstance(lifecycle.retry_failed(member, batch, price_seen=None), Refusal)
 
 

@@ -8,7 +8,7 @@ import structlog
 from django.db import IntegrityError
 from django.utils import timezone
 
-from .. import bus, faults, ledger, routing, search, storage
+from .. import access, bus, faults, ledger, routing, search, storage
 from ..models import Batch, Event, Membership, Period, Reference, State, Task, TaskReference, User, write
 from ..orders import Cell, Order, Quote, Refusal
 from . import moves
@@ -177,21 +177,22 @@ def more(member: Membership, task: Task, *, price_seen: int | None) -> Batch | R
 
 
 def retry_failed(member: Membership, batch: Batch, *, price_seen: int | None) -> Batch | Refusal:
-    """What failed of a batch, once more, as one new batch. `price_seen` is the total on the button."""
-    tasks = _failed_of(batch)
+    """What failed of a batch, as far as this member sees it, once more as one new batch. `price_seen` is the total on
+    the button."""
+    tasks = _failed_of(member, batch)
     if not tasks:
         return Refusal("input", "", "Nothing of this failed, or all of it was tried again already.")
     return create(member, _order_of_all(tasks), key=f"failed:{batch.pk}:{tasks[0].pk}", price_seen=price_seen)
 
 
-def retry_failed_price(batch: Batch) -> Quote | Refusal | None:
+def retry_failed_price(member: Membership, batch: Batch) -> Quote | Refusal | None:
     """None where nothing of it is to be tried again."""
-    tasks = _failed_of(batch)
+    tasks = _failed_of(member, batch)
     return routing.quote(_order_of_all(tasks)) if tasks else None
 
 
-def _failed_of(batch: Batch) -> list[Task]:
-    return list(batch.tasks.filter(state=State.FAILED, children=None, deleted_at=None).order_by("pk"))
+def _failed_of(member: Membership, batch: Batch) -> list[Task]:
+    return list(access.tasks(member).filter(batch=batch, state=State.FAILED, children=None).order_by("pk"))
 
 
 def _order_of_all(tasks: list[Task]) -> Order:

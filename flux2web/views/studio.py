@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from .. import access, actors, forms, lifecycle, queries, requests, routing, twins
+from .. import access, actors, cards, forms, lifecycle, queries, requests, routing, twins
 from ..cards import Card
 from ..forms import DEFAULTS, RATIOS, ComposeForm
 from ..forms_usage import AskForm
@@ -102,7 +102,7 @@ def _sent(request: HttpRequest, member: Membership, batch: Batch, mark: str) -> 
         return render(
             request,
             "studio/_sent.html",
-            {"cards": [Card(task) for task in tasks], "key": forms.new_key(), "mark": mark},
+            {"cards": cards.of(tasks), "key": forms.new_key(), "mark": mark},
         )
     messages.success(request, f"Sent: {len(tasks)} {'picture' if len(tasks) == 1 else 'pictures'}. Follow them below.")
     said = {"like": tasks[-1].pk, "count": len(tasks), "parent": "", **({"again": mark} if mark else {})}
@@ -175,7 +175,7 @@ def _page_context(member: Membership, form: ComposeForm, given: Any) -> dict[str
     return {
         **(_form_context(member, form, given) if member.may_make else {}),
         "member": member,
-        "cards": [Card(task) for task in tasks],
+        "groups": cards.grouped(member, cards.of(tasks)),
         "has_more": len(tasks) == CARDS,
         "examples": [{"label": _label(example), "query": urlencode(example)} for example in EXAMPLES],
     }
