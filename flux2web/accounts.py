@@ -230,6 +230,18 @@ def check_account(account: ProviderAccount) -> tuple[bool, str]:
     return True, f"The key works. Balance there: {balance}."
 
 
+def balance_there(account: ProviderAccount) -> tuple[bool, str]:
+    """What is left with the provider, in a sentence; or why nobody knows, however it failed to say."""
+    adapter = providers.get(account.provider)
+    try:
+        left = adapter.balance(plain(account))
+    except ProviderError as error:
+        return False, f"{error.message.rstrip('.')}. What is left there is not known; try again later."
+    if left is None:
+        return True, f"{adapter.name} has no call that tells."
+    return True, f"{left:,f} {adapter.balance_unit} left there."
+
+
 # --- Pausing -------------------------------------------------------------------------------------------------------
 
 

@@ -6,15 +6,17 @@ tells, however many sweep at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from django.db.models import BigIntegerField, F, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.urls import reverse
+from django.utils import timezone
 
-from . import ledger, notices
-from .models import Budget, Membership, Period, Usage, write
+from . import health, ledger, notices, overview
+from .models import Budget, Membership, Notice, Period, ProviderAccount, Usage, User, write
 from .models.teams import MAKERS, MANAGERS
 from .money import credits_text, format_credits
 
@@ -125,3 +127,41 @@ def _tell_managers(budget: Budget, used: int, limit: int, level: int) -> None:
 def _day(budget: Budget) -> str:
     """The last day's morrow, as the team has it."""
     return f"{budget.period.ends_at.astimezone(ZoneInfo(budget.time_zone)):%-d %B}" if budget.period else ""
+
+
+# --- An account that should ring and does not ----------------------------------------------------------------------------
+
+SILENT = "silent:"
+
+
+def sweep_accounts(now: datetime | None = None) -> int:
+    """Tell the site admins once a day of each that is silent; put away what was told of those that ring again.
+
+    Returns how many notices were written. For the clock.
+    """
+    now = now or timezone.now()
+    silent = health.silent(now)
+    _put_away_mended(silent)
+    rows = ProviderAccount.objects.filter(pk__in=silent) if silent else ()
+    return sum(_tell_of_silence(row, silent[row.pk], now) for row in rows)
+
+
+def _put_away_mended(silent: Mapping[int, int]) -> None:
+    told = Notice.objects.filter(key__startswith=SILENT, seen_at=None)
+    for account_id in silent:
+        told = told.exclude(key__startswith=f"{SILENT}{account_id}:")
+    if told.exists():
+        notices.put_away(told)
+
+
+def _tell_of_silence(account: ProviderAccount, tasks: int, now: datetime) -> int:
+    what = {
+        "key": f"{SILENT}{account.pk}:{now:%Y-%m-%d}",
+        "text": overview.silent_text(account, tasks),
+        "url": overview.account_url(account),
+        "tone": "warn",
+        "instead_of": f"{SILENT}{account.pk}:",
+    }
+    admins = User.objects.filter(is_site_admin=True, is_active=True)
+    with write():
+        return sum(notices.tell(admin, mails=True, **what) for admin in admins)

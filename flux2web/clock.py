@@ -25,6 +25,7 @@ BESIDE: dict[str, Callable[[], object]] = {
     "audit": audit.run,
     "callbacks": lifecycle.forget_callbacks,
     "health": health.take_stock,
+    "silence": alerts.sweep_accounts,
     "statements": statements.draw_due,
     "trash": trash.empty,
 }
@@ -88,6 +89,7 @@ class Clock:
             "audit": settings.AUDIT_EVERY_S,
             "callbacks": settings.CALLBACKS_EVERY_S,
             "health": settings.HEALTH_EVERY_S,
+            "silence": settings.HEALTH_EVERY_S,
             "statements": settings.STATEMENTS_EVERY_S,
             "trash": settings.TRASH_EVERY_S,
         }

@@ -16,10 +16,10 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from . import ledger, lifecycle, periods
+from . import ledger, lifecycle, periods, providers
 from .accounts import set_account
 from .fields import CreditsField
-from .models import Act, Budget, Entry, ProviderAccount, Role, Task, Team, User, write
+from .models import Act, Budget, Callback, Entry, ProviderAccount, Role, RoutingRule, Task, Team, User, write
 from .models.base import new_token
 from .money import credits_text, format_credits, parse_credits
 from .orders import Refusal
@@ -386,7 +386,96 @@ class ActsForm(forms.Form):
         return rows.filter(team=given["team"]) if given["team"] else rows
 
 
+class CallbacksForm(forms.Form):
+    """Which of the callbacks to show."""
+
+    verdict = forms.ChoiceField(
+        label="Verdict",
+        required=False,
+        choices=[("", "All"), *Callback.Verdict.choices],
+        error_messages={"invalid_choice": "Choose one of the list."},
+    )
+    provider = forms.ChoiceField(
+        label="Provider", required=False, error_messages={"invalid_choice": "Choose one of the list."}
+    )
+
+    def __init__(self, data=None) -> None:
+        super().__init__(data)
+        names = [(slug, adapter.name) for slug, adapter in providers.ALL.items()]
+        self.fields["provider"].choices = [("", "All"), *names]  # type: ignore[attr-defined]
+
+    def rows(self) -> QuerySet[Callback]:
+        asked = {name: value for name, value in self.cleaned_data.items() if value}
+        return Callback.objects.filter(**asked)
+
+
 # --- Providers -----------------------------------------------------------------------------------------------------
+
+
+class PauseForm(forms.Form):
+    """How long an account rests."""
+
+    minutes = forms.ChoiceField(choices=[("5", "5 minutes"), ("60", "1 hour")])
+
+
+class PercentField(forms.CharField):
+    """A whole percentage, as people write it."""
+
+    widget = forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "off"})
+
+    def __init__(self, *, highest: int, **kwargs) -> None:
+        self.highest = highest
+        super().__init__(max_length=20, **kwargs)
+
+    def clean(self, value: object) -> int:
+        text = super().clean(value).removesuffix("%").strip()
+        if not (text.isascii() and text.isdigit()) or len(text) > 4 or int(text) > self.highest:
+            raise ValidationError(f"Write a whole number from 0 to {self.highest:,}.")
+        return int(text)
+
+
+class RoutingForm(forms.Form):
+    """What “auto” may do. The form carries what its reader had in sight."""
+
+    premium_percent = PercentField(
+        label="Premium, %",
+        highest=1000,
+        help_text="How much dearer than the cheapest a healthy provider may be and still be asked first. 0: never dearer.",
+    )
+    healthy_percent = PercentField(
+        label="Healthy from, %",
+        highest=100,
+        help_text="So many of its tasks of the last 24 hours must have ended well. Fewer than five tasks say nothing.",
+    )
+    seen = forms.CharField(required=False, max_length=40, widget=forms.HiddenInput)
+
+    def __init__(self, data=None) -> None:
+        rule = RoutingRule.current()
+        shown = {"premium_percent": rule.premium_percent, "healthy_percent": rule.healthy_percent, "seen": _seen(rule)}
+        super().__init__(data, initial=shown)
+
+    def save(self, by: User) -> bool:
+        """Whether the rule holds now; if not, the form says what somebody else has made of it meanwhile."""
+        given = dict(self.cleaned_data)
+        seen = given.pop("seen")
+        with write():
+            RoutingRule.objects.get_or_create(pk=1)
+            now_set = RoutingRule.objects.select_for_update().get(pk=1)
+            if seen in ("", _seen(now_set)):
+                _set_rule(now_set, RoutingRule(pk=1, **given), by)
+                return True
+        self.add_error(None, f"Somebody has changed the rule meanwhile, to: {now_set}. Load the page again to see it.")
+        return False
+
+
+def _seen(rule: RoutingRule) -> str:
+    return f"{rule.premium_percent}/{rule.healthy_percent}"
+
+
+def _set_rule(was: RoutingRule, rule: RoutingRule, by: User) -> None:
+    if _seen(was) != _seen(rule):
+        rule.save(force_update=True)
+        Act.objects.record(by, "changed the rule of", about="routing", note=f"{rule} (was: {was})")
 
 
 class ProviderForm(forms.Form):
@@ -416,9 +505,19 @@ class ProviderForm(forms.Form):
         help_text="Empty: no ceiling.",
     )
 
+    callback_secret = forms.CharField(
+        label="Secret of its callbacks",
+        required=False,
+        max_length=500,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+    )
+    unsigned = forms.BooleanField(label="Check signatures no more", required=False)
+
     def __init__(self, data=None, *, adapter: Provider, account: ProviderAccount | None) -> None:
         super().__init__(data, initial=_as_typed(adapter, account))
         self.adapter, self.account = adapter, account
+        if not adapter.capabilities(Account("", adapter.base_url)).signs_callbacks:
+            del self.fields["callback_secret"], self.fields["unsigned"]
         for name, values in adapter.options.items():
             self.fields[f"option_{name}"] = _option_field(name, values)
 
@@ -428,12 +527,13 @@ class ProviderForm(forms.Form):
         return [self[f"option_{name}"] for name in self.adapter.options]
 
     def clean_key(self) -> str:
-        key = self.cleaned_data["key"].strip()
-        if not (key.isascii() and key.isprintable()) or " " in key:
-            raise ValidationError("A key has no spaces, line breaks or accents. Was something else copied with it?")
+        key = clean_secret(self.cleaned_data["key"], "key")
         if not key and not (self.account and self.account.key_version):
             raise ValidationError("Enter the key that this provider gave you.")
         return key
+
+    def clean_callback_secret(self) -> str:
+        return clean_secret(self.cleaned_data["callback_secret"], "secret")
 
     def clean_base_url(self) -> str:
         return clean_address(self.cleaned_data["base_url"])
@@ -451,6 +551,7 @@ class ProviderForm(forms.Form):
             options={name: given[f"option_{name}"] for name in self.adapter.options},
             rate=given["rate"],
             concurrent=given["concurrent"],
+            callback_secret="" if given.get("unsigned") else given.get("callback_secret") or None,
             by=by,
         )
 
@@ -480,6 +581,13 @@ def _option_field(name: str, values: tuple[str, ...]) -> forms.Field:
         return forms.ChoiceField(label=label, choices=choices, required=False)
     help_text = f"Usually {values[0]}" if values else ""
     return forms.CharField(label=label, required=False, max_length=120, help_text=help_text)
+
+
+def clean_secret(text: str, what: str) -> str:
+    secret = text.strip()
+    if not (secret.isascii() and secret.isprintable()) or " " in secret:
+        raise ValidationError(f"A {what} has no spaces, line breaks or accents. Was something else copied with it?")
+    return secret
 
 
 def clean_address(text: str) -> str:

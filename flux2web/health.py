@@ -1,15 +1,21 @@
-"""How each account has done here in the last 24 hours: what routing, the provider page and the cards go by."""
+"""How each account has done here in the last 24 hours: what routing, the provider page and the cards go by.
+
+`take_stock` writes the record down that routing reads; `today` and `failures` are asked for by the provider's page alone;
+`silent` finds who should ring and does not.
+"""
 
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import F
+from django.db.models import Count, F, QuerySet
 from django.utils import timezone
 
 from .models import Attempt, ProviderAccount, RoutingRule, State, Task
+from .models.tasks import IN_FLIGHT
 
 HOURS = 24
 SAMPLE_MAX = 2000  # newest pictures whose seconds are looked at
@@ -76,3 +82,156 @@ def _passed_on(account: ProviderAccount, since: datetime) -> int:
 def _seconds(ended) -> list[float]:
     rows = ended.filter(state=State.DONE, provider_s__isnull=False).order_by("-finished_at")
     return list(rows.values_list("provider_s", flat=True)[:SAMPLE_MAX])
+
+
+# --- For the provider's page -------------------------------------------------------------------------------------------
+
+Outcome = Attempt.Outcome
+NOT_TAKEN = (Outcome.REFUSED, Outcome.NOT_SENT, Outcome.AMBIGUOUS)
+WORDS = {  # what went wrong, in the order of the page
+    "auth": "Key refused",
+    "balance": "No money left there",
+    "rate": "Too fast for it",
+    "maintenance": "Closed for now",
+    "provider": "It failed",
+    "bad_reply": "Answer not readable",
+    "input": "Request not accepted",
+    "moderation": "Moderated",
+    "not_sent": "Not reached",
+    "ambiguous": "No answer to the create",
+    "": "Refused",  # before kinds were written down
+}
+STEPS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
+BARS = 10
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One way in which something went wrong today: how often at the create, and how often afterwards."""
+
+    word: str
+    sending: int
+    drawing: int
+
+
+@dataclass(frozen=True)
+class Today:
+    """The last 24 hours of an account: its creates, what went wrong, how long its pictures took."""
+
+    creates: int
+    accepted: int
+    troubles: list[Trouble]
+    waits: list[tuple[str, int]]  # ("10–20 s", pictures)
+    in_flight: int
+
+
+def today(account: ProviderAccount, now: datetime) -> Today:
+    since = now - timedelta(hours=HOURS)
+    attempts = Attempt.objects.filter(account=account, created__gte=since).order_by()
+    sent = [
+        (row["outcome"], row["refused_kind"], row["total"])
+        for row in attempts.values("outcome", "refused_kind").annotate(total=Count("pk"))
+    ]
+    ended = Task.objects.filter(account=account, finished_at__gte=since)
+    return Today(
+        creates=sum(total for _, _, total in sent),
+        accepted=sum(total for outcome, _, total in sent if outcome == Outcome.ACCEPTED),
+        troubles=_troubles(sent, _failed_later(ended)),
+        waits=waits(_seconds(ended)),
+        in_flight=Task.objects.filter(account=account, due_at__isnull=False, state__in=IN_FLIGHT).count(),
+    )
+
+
+def _failed_later(ended: QuerySet[Task]) -> dict[str, int]:
+    """Failures of what had been accepted, by kind."""
+    failed = ended.filter(state=State.FAILED, accepted_at__isnull=False).order_by()
+    return {row["fail_kind"]: row["total"] for row in failed.values("fail_kind").annotate(total=Count("pk"))}
+
+
+def _troubles(sent: list[tuple[str, str, int]], later: dict[str, int]) -> list[Trouble]:
+    at_create: dict[str, int] = {}
+    for outcome, kind, total in sent:
+        if outcome in NOT_TAKEN:
+            what = kind if outcome == Outcome.REFUSED else outcome
+            at_create[what] = at_create.get(what, 0) + total
+    return [
+        Trouble(word, at_create.get(kind, 0), later.get(kind, 0))
+        for kind, word in WORDS.items()
+        if kind in at_create or kind in later
+    ]
+
+
+def waits(seconds: list[float]) -> list[tuple[str, int]]:
+    """How many pictures took how long, in at most BARS + 1 equal steps; the last one holds whatever took longer."""
+    if not seconds:
+        return []
+    longest = max(seconds)
+    step = next((each for each in STEPS_S if each * BARS > longest), STEPS_S[-1])
+    slots = Counter(min(int(each / step), BARS) for each in seconds)
+    return [(_span(slot, step), slots[slot]) for slot in range(max(slots) + 1)]
+
+
+def _span(slot: int, step: int) -> str:
+    if slot == BARS:
+        return f"over {_time(slot * step)}"
+    return f"{slot * step}–{_time((slot + 1) * step)}" if step < 60 else f"to {_time((slot + 1) * step)}"
+
+
+def _time(seconds: int) -> str:
+    return f"{seconds // 60} min" if seconds >= 60 and seconds % 60 == 0 else f"{seconds} s"
+
+
+@dataclass(frozen=True)
+class Failure:
+    at: datetime
+    word: str
+    message: str
+    task: Task
+
+
+def failures(account: ProviderAccount, limit: int = 10) -> list[Failure]:
+    """The newest, at the create or afterwards. Of what is out of everybody's sight the number stays."""
+    attempts = Attempt.objects.filter(account=account, outcome__in=NOT_TAKEN).select_related("task__team")
+    sending = [_not_taken(row) for row in attempts.order_by("-created")[:limit]]
+    tasks = Task.objects.filter(account=account, state=State.FAILED, finished_at__isnull=False)
+    failed = tasks.filter(accepted_at__isnull=False).select_related("team").order_by("-finished_at")[:limit]
+    drawing = [
+        Failure(row.finished_at, WORDS.get(row.fail_kind, ""), row.fail_message, row)
+        for row in failed
+        if row.finished_at
+    ]
+    return sorted(sending + drawing, key=lambda failure: failure.at, reverse=True)[:limit]
+
+
+def _not_taken(attempt: Attempt) -> Failure:
+    what = attempt.refused_kind if attempt.outcome == Outcome.REFUSED else attempt.outcome
+    return Failure(attempt.answered_at or attempt.created, WORDS.get(what, ""), attempt.message, attempt.task)
+
+
+# --- Who should ring and does not -----------------------------------------------------------------------------------------
+
+SILENT_FROM = 5  # tasks; fewer say nothing
+SILENT_AFTER = timedelta(hours=1)
+
+
+def silent(now: datetime) -> dict[int, int]:
+    """Accounts that were given an address to ring at, and rang for none of the tasks that ended in the last hour, with how
+    many those were. By account id."""
+    since = now - SILENT_AFTER
+    rows = Attempt.objects.filter(
+        task__account__in=list(ProviderAccount.objects.switched_on().values_list("pk", flat=True)),
+        task__account=F("account"),
+        task__finished_at__gte=since,
+        with_callback=True,
+        outcome=Outcome.ACCEPTED,
+    )
+    counted = rows.order_by().values("account").annotate(total=Count("pk"), rung=Count("rung_at"))
+    found = {row["account"]: row["total"] for row in counted if row["total"] >= SILENT_FROM and not row["rung"]}
+    return {account: total for account, total in found.items() if not _has_rung(account, since)}
+
+
+def _has_rung(account_id: int, since: datetime) -> bool:
+    """For a task that is still under way, say."""
+    return Attempt.objects.filter(
+        account=account_id, created__gte=since - timedelta(hours=HOURS), rung_at__gte=since
+    ).exists()

@@ -600,7 +600,7 @@ _HOOK_PATH = re.compile(r"(hooks(?:\\?/|%2F)[\w-]+(?:\\?/|%2F))[^\s/\\\"'%?#]+",
 _CREDENTIAL = re.compile(r"(\bbearer\s+|\bx-api-key[\"']?\s*[:=]?\s*[\"']?)[^\s\"',;]+", re.IGNORECASE)
 
 
-def redact(text: str, *secrets: str) -> str:
+def redact(text: str, *secrets: str, max_chars: int = MESSAGE_MAX_CHARS) -> str:
     """One line for logs and people: no secret, no callback's secret, no key, no control character, 300 characters."""
     for secret in secrets:
         if secret:
@@ -608,7 +608,7 @@ def redact(text: str, *secrets: str) -> str:
     text = _HOOK_PATH.sub(r"\1[hidden]", text)
     text = _CREDENTIAL.sub(r"\1[hidden]", text)
     line = " ".join("".join(" " if _is_unprintable(char) else char for char in text).split())
-    return line if len(line) <= MESSAGE_MAX_CHARS else line[: MESSAGE_MAX_CHARS - 1] + "…"
+    return line if len(line) <= max_chars else line[: max_chars - 1] + "…"
 
 
 def _is_unprintable(char: str) -> bool:

@@ -16,8 +16,21 @@ from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 
-from . import accounts, periods, providers, spend
-from .models import Audit, Budget, CreditRequest, Period, Price, ProviderAccount, State, Statement, Task, Team, Usage
+from . import accounts, health, periods, providers, spend
+from .models import (
+    Audit,
+    Budget,
+    CreditRequest,
+    Period,
+    Price,
+    ProviderAccount,
+    RoutingRule,
+    State,
+    Statement,
+    Task,
+    Team,
+    Usage,
+)
 from .money import credits_text, format_credits
 from .providers.base import Provider
 
@@ -155,11 +168,13 @@ class AccountStanding:
     why: str = ""
 
 
-def of_account(adapter: Provider, account: ProviderAccount | None, priced: set[str]) -> AccountStanding:
-    return AccountStanding(adapter, account, *_account_words(account, priced))
+def of_account(
+    adapter: Provider, account: ProviderAccount | None, priced: set[str], rule: RoutingRule
+) -> AccountStanding:
+    return AccountStanding(adapter, account, *_account_words(account, priced, rule))
 
 
-def _account_words(account: ProviderAccount | None, priced: set[str]) -> tuple[str, str, str]:
+def _account_words(account: ProviderAccount | None, priced: set[str], rule: RoutingRule) -> tuple[str, str, str]:
     if account is None:
         return "", "Not set up", "No key yet."
     if account.sandbox and not accounts.sandbox_on():
@@ -174,7 +189,17 @@ def _account_words(account: ProviderAccount | None, priced: set[str]) -> tuple[s
         return "bad", "No price", "It takes no task until it has one."
     if account.paused_until and account.is_paused(timezone.now()):
         return "warn", "Paused", account.pause_reason
+    if not health.is_healthy(account, rule):
+        return "warn", "Unwell", f"{share_text(account)} “Auto” asks the others first, within the premium."
     return "good", "On", ""
+
+
+def share_text(account: ProviderAccount) -> str:
+    """ "40 % of its 12 tasks today ended well."; "" while there are too few to tell."""
+    record = health.record_of(account)
+    if record.share_percent is None:
+        return ""
+    return f"{record.share_percent} % of its {format_credits(record.total)} tasks today ended well."
 
 
 # --- Attention -----------------------------------------------------------------------------------------------------
@@ -199,6 +224,7 @@ def attention(teams: list[Standing], audit: Audit | None, now: datetime) -> list
         *_ledger(audit),
         *_statements(),
         *_accounts(now),
+        *_silent(now),
         *_unpriced(now),
         *_uncertain(now),
         *_short_teams(teams, now),
@@ -228,12 +254,25 @@ def _statements() -> list[Matter]:
 def _accounts(now: datetime) -> list[Matter]:
     """Those that are on and take no task all the same. A price that is missing has a line of its own."""
     rows = ProviderAccount.objects.switched_on().filter(Q(sandbox=False) | Q(paused_until__gt=now))
-    found = [of_account(providers.get(row.provider), row, {row.provider}) for row in rows]
+    rule = RoutingRule.current()
+    found = [(row, of_account(providers.get(row.provider), row, {row.provider}, rule)) for row in rows]
     return [
-        Matter(row.kind, f"{row.adapter.name}: {row.word.lower()}. {row.why}", _provider_url(row.adapter.slug), "Open")
-        for row in found
-        if row.kind in ORDER
+        Matter(it.kind, f"{it.adapter.name}: {it.word.lower()}. {it.why}", account_url(row), "Open")
+        for row, it in found
+        if it.kind in ORDER
     ]
+
+
+def _silent(now: datetime) -> list[Matter]:
+    silent = health.silent(now)
+    rows = ProviderAccount.objects.filter(pk__in=silent) if silent else ()
+    return [Matter("warn", silent_text(row, silent[row.pk]), account_url(row), "Open") for row in rows]
+
+
+def silent_text(account: ProviderAccount, tasks: int) -> str:
+    """What is known, and that nothing is lost by it."""
+    said = f"{_name(account.provider)} was asked to ring and did not, for {tasks} tasks that ended in the last hour."
+    return f"{said} Pictures come all the same, only later: we look by ourselves."
 
 
 def _unpriced(now: datetime) -> list[Matter]:
@@ -320,6 +359,12 @@ def _many(number: int, thing: str) -> str:
 
 def _name(provider: str) -> str:
     return providers.get(provider).name if provider in providers.ALL else provider
+
+
+def account_url(account: ProviderAccount) -> str:
+    if account.provider not in providers.ALL:
+        return reverse("providers")
+    return reverse("sandbox-provider" if account.sandbox else "provider", args=[account.provider])
 
 
 def _provider_url(provider: str) -> str:

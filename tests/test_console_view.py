@@ -766,8 +766,12 @@ def test_sandbox_accounts_are_shown_but_not_edited(admin, settings):
     factories.make_account("revid", sandbox=True, key="sandbox")
     page = text(admin.get("/console/providers/"))
     row = re.search(r'<tr id="sandbox-revid">.*?</tr>', page, re.S).group()
-    assert "<a " not in row
     assert " On" in re.sub(r"<[^>]+>", " ", row)
+    page = text(admin.get("/console/providers/revid/sandbox/"))
+    assert 'id="pause"' in page
+    assert 'id="provider"' not in page
+    assert admin.post("/console/providers/revid/sandbox/", SETTINGS).status_code == 405
+    assert admin.get("/console/providers/vtrix/sandbox/").status_code == 404
 
 
 # --- Refunds ----------------------------------------------------------------------------------------------------------

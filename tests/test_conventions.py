@@ -55,6 +55,7 @@ LADDER: list[set[str]] = [
     {"management"},
 ]
 SAME_RUNG = {
+    ("alerts", "overview"),  # what is told of an account is what its page says
     ("charts", "money"),  # how credits are written
     ("storage", "imaging"),  # bytes are made safe before they are stored
     ("history", "access"),  # what a member may see is decided by access alone

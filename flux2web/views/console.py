@@ -1,4 +1,4 @@
-"""The site admin's pages: teams and their credits, providers."""
+"""The site admin's pages: teams and their credits, requests."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from zoneinfo import ZoneInfo
 
 from django.contrib import messages
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
-from .. import access, accounts, overview, pricing, queries
-from .. import providers as adapters
-from ..forms_console import GrantForm, OwnerForm, ProviderForm, RulesForm, TeamForm, change
+from .. import access, overview, queries
+from ..forms_console import GrantForm, OwnerForm, RulesForm, TeamForm, change
 from ..forms_usage import DecisionForm
-from ..models import Audit, CreditRequest, Entry, ProviderAccount, Role, Team
+from ..models import Audit, CreditRequest, Entry, Role, Team
 from ..money import credits_text
-from ..providers.base import Capabilities, Provider
 from . import requests as inbox
 from .budget import ledger_lines, sums
 from .teams import invite_link
@@ -206,58 +204,3 @@ def inbox_page(request: HttpRequest, bound: DecisionForm | None = None, status: 
         "cursor": cursor,
     }
     return render(request, "console/requests.html", context, status=status)
-
-
-# --- Providers -----------------------------------------------------------------------------------------------------
-
-
-@access.site_admin
-def providers(request: HttpRequest) -> HttpResponse:
-    found = {(account.provider, account.sandbox): account for account in ProviderAccount.objects.all()}
-    priced = pricing.priced()
-    rows = [overview.of_account(adapter, found.get((slug, False)), priced) for slug, adapter in adapters.ALL.items()]
-    sandbox = [
-        overview.of_account(adapters.get(slug), account, priced)
-        for (slug, pretend), account in found.items()
-        if pretend
-    ]
-    context = {"rows": rows, "sandbox_rows": sandbox, "sandbox_on": accounts.sandbox_on()}
-    return render(request, "console/providers.html", context)
-
-
-@access.site_admin
-@never_cache
-def provider(request: HttpRequest, provider: str) -> HttpResponse:
-    """A POST saves, or (named "check") tries the key we have."""
-    if provider not in adapters.ALL:
-        raise Http404
-    account = ProviderAccount.objects.real().filter(provider=provider).first()
-    if request.method == "POST" and "check" in request.POST:
-        return check(request, provider, account)
-    form = ProviderForm(request.POST or None, adapter=adapters.get(provider), account=account)
-    if not form.is_valid():
-        return provider_page(request, form)
-    form.save(request.user)  # type: ignore[arg-type]
-    messages.success(request, f"{form.adapter.name} is saved.")
-    return redirect("provider", provider)
-
-
-def check(request: HttpRequest, provider: str, account: ProviderAccount | None) -> HttpResponse:
-    works, said = accounts.check_account(account) if account else (False, "There is no key to try yet.")
-    (messages.success if works else messages.error)(request, said)
-    return redirect("provider", provider)
-
-
-def provider_page(request: HttpRequest, form: ProviderForm) -> HttpResponse:
-    account, priced = form.account, pricing.priced()
-    context = {
-        "form": form,
-        "row": overview.of_account(form.adapter, account, priced),
-        "able": capabilities(form.adapter, account),
-        "rings": account is not None and accounts.reaches_us(account),
-    }
-    return render(request, "console/provider.html", context, status=422 if form.is_bound else 200)
-
-
-def capabilities(adapter: Provider, account: ProviderAccount | None) -> Capabilities:
-    return accounts.capabilities(account or ProviderAccount(provider=adapter.slug, base_url=adapter.base_url))
