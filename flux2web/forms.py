@@ -389,6 +389,15 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def is_setting(name: str, value: str) -> bool:
+    """Whether the form takes this for that field."""
+    try:
+        ComposeForm.base_fields[name].clean(value)
+    except ValidationError:
+        return False
+    return True
+
+
 WHATS = ("all", "remix", "prompt", "settings")  # what of a task a form may be filled with
 
 

@@ -40,3 +40,8 @@ def variants(text: str, given: Mapping[str, Sequence[str]]) -> Iterator[str]:
 
 def filled(text: str, said: Mapping[str, str]) -> str:
     return VARIABLE.sub(lambda found: said.get(found[1].strip(), found[0]), text)
+
+
+def storable(text: object) -> str:
+    """Without what PostgreSQL does not store: NUL, and halves of characters."""
+    return "".join(char for char in str(text) if char != "\0" and not "\ud800" <= char <= "\udfff")

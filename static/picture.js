@@ -1,6 +1,6 @@
-/* Pictures in the browser: the picture's page as an overlay and walked by arrows, size and full screen, comparing, and
-   what the studio's form had before a picture filled it. Every action also works without this file.
-   No inline handlers, no eval (CSP). Sections: helpers, overlay, the picture, keys, the studio's draft, compare. */
+/* Pictures in the browser: the picture's page as an overlay and walked by arrows, size and full screen, comparing.
+   Every action also works without this file.
+   No inline handlers, no eval (CSP). Sections: helpers, overlay, the picture, keys, compare. */
 (() => {
   "use strict";
 
@@ -249,86 +249,6 @@
     return key.toLowerCase() === "l" ? ".acts .heart" : `[data-key="${key.toLowerCase()}"]`;
   }
 
-  // --- the studio's draft -------------------------------------------------------------------------------------------
-
-  const DRAFT = `flux2web:draft:${body.dataset.user}:${team}`;
-  const SETTINGS = ["family", "aspect_ratio", "resolution", "provider", "output_format", "safety_tolerance"];
-  const FIELDS = ["prompt", ...SETTINGS, "count", "seed", "references", "parent"];
-  const MOST = 8;
-  const compose = () => $("#compose");
-
-  function draft() {
-    const data = new FormData(compose());
-    return new URLSearchParams(FIELDS.flatMap((name) => data.getAll(name).map((value) => [name, value])));
-  }
-
-  const isWorth = (params) => Boolean(params.get("prompt")?.trim() || params.getAll("references").length);
-  const saved = () => new URLSearchParams(sessionStorage.getItem(DRAFT) || "");
-  const save = () => compose() && sessionStorage.setItem(DRAFT, draft().toString());
-  const same = (one, other) => FIELDS.every((name) => one.getAll(name).join("\n").replace(/\r/g, "").trim() === other.getAll(name).join("\n").replace(/\r/g, "").trim());
-
-  /** The form filled with these, drawn by the server; long prompts are no part of an address. */
-  async function refill(params) {
-    const query = new URLSearchParams(params);
-    query.delete("prompt");
-    if (!query.has("parent")) query.set("parent", "");
-    await window.htmx.ajax("GET", `/t/${team}/?${query}`, { target: "#compose", select: "#compose", swap: "outerHTML" });
-    const prompt = $("#prompt");
-    prompt.value = params.get("prompt") || "";
-    prompt.dispatchEvent(new Event("input", { bubbles: true }));
-  }
-
-  /** What of the address goes into what was there; null where all of it is replaced. */
-  function merged(was, now, what) {
-    const parts = { prompt: ["prompt"], settings: SETTINGS }[what];
-    if (!parts && what !== "image") return null;
-    const mix = new URLSearchParams(was);
-    for (const name of parts || []) { mix.delete(name); now.getAll(name).forEach((value) => mix.append(name, value)); }
-    if (what === "image") now.getAll("references").filter((id) => !was.getAll("references").includes(id)).forEach((id) => mix.append("references", id));
-    return mix;
-  }
-
-  async function fillFromAddress() {
-    const was = saved(), now = draft(), address = new URLSearchParams(location.search);
-    const isBack = performance.getEntriesByType("navigation")[0]?.type === "back_forward";
-    if (!isWorth(was) || same(was, now)) return;
-    if (isBack) return refill(was);
-    if (!["like", "references", "prompt", "draft"].some((name) => address.has(name))) return;
-    const mix = merged(was, now, address.get("what"));
-    if (mix?.getAll("references").length > MOST) {
-      await refill(was);
-      return say(`${MOST} of ${MOST} images: remove one, then use the picture again.`);
-    }
-    if (mix) await refill(mix);
-    if (!same(was, mix || now)) say(said(address), () => refill(was));
-  }
-
-  function said(address) {
-    if (address.get("what") === "image") return "The picture is in the next free place.";
-    return address.has("like") ? "The form was filled from a picture." : "The form was filled anew.";
-  }
-
-  function say(text, undo = null) {
-    const node = document.createElement("div");
-    node.className = "notice";
-    node.setAttribute("role", "status");
-    node.innerHTML = '<p class="grow"></p><button class="btn s" type="button" data-undo>Undo</button><button class="icon-btn" type="button" data-dismiss aria-label="Dismiss">×</button>';
-    $("p", node).textContent = text;
-    const button = $("[data-undo]", node);
-    if (undo) button.addEventListener("click", async () => { node.remove(); await undo(); $("#prompt").focus(); });
-    else button.remove();
-    $("#notices").append(node);
-  }
-
-  document.addEventListener("click", (event) => {
-    const drop = event.target.closest?.('[data-drop="parent"]');
-    if (!drop) return;
-    event.preventDefault();
-    $("[name=parent]", compose()).value = "";
-    drop.closest(".from-line").remove();
-    $("#prompt").focus();
-  });
-
   // --- compare ------------------------------------------------------------------------------------------------------
 
   const table = $("#compare");
@@ -399,9 +319,4 @@
 
   if (isOwnPage) fit();
   if (table) startCompare();
-  if (compose()) {
-    addEventListener("DOMContentLoaded", fillFromAddress);
-    addEventListener("pagehide", save);
-    document.addEventListener("visibilitychange", () => document.visibilityState === "hidden" && save());
-  }
 })();

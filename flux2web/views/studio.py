@@ -11,11 +11,11 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from .. import access, actors, cards, forms, lifecycle, queries, requests, routing, twins
+from .. import access, actors, cards, drafts, forms, lifecycle, queries, requests, routing, twins
 from ..cards import Card
 from ..forms import DEFAULTS, RATIOS, ComposeForm
 from ..forms_usage import AskForm
-from ..models import Batch, Membership, Role, Task
+from ..models import Batch, Membership, Role, SavedPrompt, Task
 from ..money import format_credits
 from ..orders import COUNT_MAX, Quote, Refusal
 from .context import purse
@@ -38,7 +38,7 @@ EXAMPLES = [
 @access.team(Role.VIEWER)
 def page(request: HttpRequest, member: Membership) -> HttpResponse:
     form = ComposeForm(initial=_initial(member, request.GET), member=member)
-    return render(request, "studio/page.html", _page_context(member, form, form.initial))
+    return render(request, "studio/page.html", _page_context(member, form, form.initial) | _draft_context(member))
 
 
 @require_safe
@@ -51,8 +51,12 @@ def quote(request: HttpRequest, member: Membership) -> HttpResponse:
 @access.team(Role.MEMBER)
 def create(request: HttpRequest, member: Membership) -> HttpResponse:
     form = ComposeForm(_instead(request.POST), request.FILES, member=member)
-    mark = _mark(form) if form.is_valid() else ""
-    outcome = _send(member, form, mark) if form.is_valid() else None
+    is_right = form.is_valid()
+    drafts.keep(
+        member, _with_slots(request.POST, form)
+    )  # refused, sent, or cut off from here on: what was typed is there
+    mark = _mark(form) if is_right else ""
+    outcome = _send(member, form, mark) if is_right else None
     if isinstance(outcome, Batch):
         return _sent(request, member, outcome, mark)
     if isinstance(outcome, Task):
@@ -93,7 +97,7 @@ def _send(member: Membership, form: ComposeForm, mark: str) -> Batch | Task | Re
 
 
 def _sent(request: HttpRequest, member: Membership, batch: Batch, mark: str) -> HttpResponse:
-    """The new cards. The form stays as it is, with a fresh key; without JavaScript it is filled again from the task.
+    """The new cards. The form stays as it is, with a fresh key; without JavaScript the draft fills it again.
 
     `mark`: who said "make it anyway" is not asked about the same again.
     """
@@ -105,8 +109,7 @@ def _sent(request: HttpRequest, member: Membership, batch: Batch, mark: str) -> 
             {"cards": cards.of(tasks), "key": forms.new_key(), "mark": mark},
         )
     messages.success(request, f"Sent: {len(tasks)} {'picture' if len(tasks) == 1 else 'pictures'}. Follow them below.")
-    said = {"like": tasks[-1].pk, "count": len(tasks), "parent": "", **({"again": mark} if mark else {})}
-    return redirect(f"{reverse('studio', args=[member.team.slug])}?{urlencode(said)}")
+    return redirect(f"{reverse('studio', args=[member.team.slug])}{f'?again={mark}' if mark else ''}")
 
 
 def again(
@@ -128,7 +131,7 @@ def again(
     """
     given = _with_slots(request.POST, form)
     said: dict[str, Any] = {"asking": asking} if asking else {}
-    said |= {"twin": Card(twin) if twin else None, "mark": mark}
+    said |= {"twin": Card(twin) if twin else None, "mark": mark, "is_kept": True}
     said |= {"refusal": refusal if refusal and refusal.kind in LIMITS else None, "asked": asked}
     if request.htmx:  # type: ignore[attr-defined]
         context = _form_context(member, form, given) | said
@@ -148,16 +151,46 @@ def _with_slots(given: QueryDict, form: ComposeForm) -> QueryDict:
 # --- What the templates need -----------------------------------------------------------------------------------------
 
 
+FILLING = {"like", "draft", *drafts.FIELDS}  # of the address: what fills the form, so that the draft does not
+PARTS = ("prompt", "settings", "image")  # ?what=: these change a part of the draft and leave the rest
+
+
 def _initial(member: Membership, given: QueryDict) -> dict[str, Any]:
-    """A fresh form: defaults, or as a task was asked for (?like=), or as a request kept it (?draft=), or as the
-    address says."""
-    found = access.tasks(member).filter(pk=forms.as_id(given.get("like"))).first() if "like" in given else None
+    """A fresh form: the member's draft; or as a task was asked for (?like=), as a request kept it (?draft=), as the
+    shelf has it (?saved=), or as the address says."""
     said: dict[str, Any] = {
-        name: given[name] for name in ComposeForm.base_fields if name in given and name not in ("key", "price")
+        name: given.getlist(name) if name in drafts.LISTS else given[name]
+        for name in ComposeForm.base_fields
+        if name in given and name not in ("key", "price")
     }
-    said |= {"references": given.getlist("references")} if "references" in given else {}
-    filled = forms.like(found, given.get("what", "all")) if found else {}
-    return {**DEFAULTS, **filled, **_drafted(member, given.get("draft")), **said}
+    if FILLING.isdisjoint(given):
+        return {**DEFAULTS, **_shown(drafts.kept(member)), **said}
+    what = given.get("what", "all")
+    draft = _shown(drafts.kept(member)) if what in PARTS else {}
+    if what == "prompt":
+        draft.pop("parent", None)  # with another prompt it is no child of that picture any more
+    if what == "image":
+        said["references"] = list(dict.fromkeys([*draft.get("references", []), *said.get("references", [])]))
+    filled = {**_like(member, given.get("like"), what), **_drafted(member, given.get("draft"))}
+    return {**DEFAULTS, **draft, **filled, **_from_shelf(member, given.get("saved")), **said}
+
+
+def _shown(draft: dict[str, Any]) -> dict[str, Any]:
+    """A draft without what its form could not show: a picture that it was begun from and that is gone."""
+    return {name: value for name, value in draft.items() if value != ""}
+
+
+def _like(member: Membership, text: str | None, what: str) -> dict[str, Any]:
+    found = access.tasks(member).filter(pk=forms.as_id(text)).first() if text else None
+    return forms.like(found, what) if found else {}
+
+
+def _from_shelf(member: Membership, text: str | None) -> dict[str, Any]:
+    row = access.saved_prompts(member).filter(pk=forms.as_id(text)).first() if text else None
+    if row is None:
+        return {}
+    known = {name: str(value) for name, value in row.settings.items() if name in drafts.TEXTS}
+    return {**known, "prompt": row.text, "references": [str(pk) for pk in row.references]}
 
 
 def _drafted(member: Membership, text: str | None) -> dict[str, Any]:
@@ -168,6 +201,42 @@ def _drafted(member: Membership, text: str | None) -> dict[str, Any]:
         return {}
     plain = {name: "" if value is None else str(value) for name, value in vars(order).items()}
     return plain | {"references": list(order.references)}
+
+
+def _draft_context(member: Membership) -> dict[str, Any]:
+    """Whether there is a draft, what it says (for Undo, where something else fills the form), and a cleared one."""
+    draft = drafts.kept(member) if member.may_make else {}
+    worth = draft if drafts.is_worth_keeping(draft) else {}
+    cleared = member.may_make and not draft and drafts.was_cleared(member)
+    return {"is_kept": bool(worth), "draft": urlencode(worth, doseq=True), "is_cleared": cleared}
+
+
+# --- The draft -------------------------------------------------------------------------------------------------------
+
+
+@require_POST
+@access.team(Role.MEMBER)
+def keep_draft(request: HttpRequest, member: Membership) -> HttpResponse:
+    """While it is written. Whatever it says is kept within bounds: there is nothing to refuse."""
+    drafts.keep(member, request.POST)
+    return HttpResponse(status=204)
+
+
+@require_POST
+@access.team(Role.MEMBER)
+def clear_draft(request: HttpRequest, member: Membership) -> HttpResponse:
+    drafts.clear(member)
+    return redirect("studio", member.team.slug)
+
+
+@require_POST
+@access.team(Role.MEMBER)
+def bring_back_draft(request: HttpRequest, member: Membership) -> HttpResponse:
+    drafts.bring_back(member)
+    return redirect("studio", member.team.slug)
+
+
+# --- What the page shows ---------------------------------------------------------------------------------------------
 
 
 def _page_context(member: Membership, form: ComposeForm, given: Any) -> dict[str, Any]:
@@ -191,6 +260,7 @@ def _form_context(member: Membership, form: ComposeForm, given: Any) -> dict[str
         "form": form,
         "key": forms.new_key(),
         "parent": _parent(member, given),
+        "shelved": _shelved(member, given),
         "offers": routing.offers(),
         "shapes": SHAPES,
         "counts": COUNTS,
@@ -201,6 +271,12 @@ def _parent(member: Membership, given: Any) -> Task | None:
     """The picture that this form was begun from, for its banner."""
     pk = forms.as_id(given.get("parent") or "")
     return access.tasks(member).select_related("user").filter(pk=pk).first() if pk else None
+
+
+def _shelved(member: Membership, given: Any) -> SavedPrompt | None:
+    """The shelf's prompt that this form was begun from."""
+    pk = forms.as_id(given.get("saved") or "")
+    return access.saved_prompts(member).filter(pk=pk).first() if pk else None
 
 
 def _quote_context(member: Membership, given: Any) -> dict[str, Any]:
