@@ -200,6 +200,11 @@ def saved_prompt(member: Membership, prompt_id: int) -> SavedPrompt:
     return get_object_or_404(saved_prompts(member).select_related("user"), pk=prompt_id)
 
 
+def kept_reference(member: Membership, reference_id: int) -> Reference:
+    """One that is in the library."""
+    return get_object_or_404(references(member).select_related("user"), pk=reference_id)
+
+
 def invite(member: Membership, invite_id: int) -> Invite:
     return get_object_or_404(Invite, team=member.team, pk=invite_id)
 

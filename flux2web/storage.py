@@ -54,14 +54,16 @@ class Stored:
 # --- References ------------------------------------------------------------------------------------------------------
 
 
-def save_reference(team: Team, user: User, file: IO[bytes], name: str) -> Reference:
+def save_reference(team: Team, user: User, file: IO[bytes], name: str, *, shrinks: bool = False) -> Reference:
     """Keep an upload as our own re-encoded picture. Raises imaging.BadImage with a message for people.
+
+    `shrinks`: its owner agreed that one which is too long is made smaller.
 
     The same picture from the same person again is the same reference: a form posted twice stays the same order. Its
     files are stored again all the same: they may have been lost since.
     """
-    source = file.read(settings.UPLOAD_MAX_BYTES + 1)
-    picture, thumbs = imaging.save_upload(source)
+    source = file.read((imaging.SHRINK_MAX_BYTES if shrinks else settings.UPLOAD_MAX_BYTES) + 1)
+    picture, thumbs = imaging.save_upload(source, shrinks=shrinks)
     folder = f"references/{team.pk}"
     key, thumb_key = _put(folder, picture), _put(folder, thumbs[320], "-320")
     faults.point("CP16")

@@ -1,18 +1,15 @@
-"""Picture files: results and references for members, hosted references for whoever holds their address, uploads."""
+"""Picture files: results and references for members, hosted references for whoever holds their address."""
 
 from __future__ import annotations
 
 from threading import BoundedSemaphore
 from typing import Any
 
-from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
-from django.urls import reverse
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
-from .. import access, files, forms, imaging, storage
-from ..models import Membership, Reference, Result, Role
+from .. import access, files, imaging, storage
+from ..models import Membership, Result, Role
 
 HOSTED_POLICY = "default-src 'none'; sandbox"
 RESULT_KEYS = {"original": "key", "download": "key", "640": "key_640", "320": "key_320"}
@@ -99,34 +96,3 @@ def hosted(request: HttpRequest, name: str) -> HttpResponse:
     answer["Content-Security-Policy"] = HOSTED_POLICY
     answer["Content-Disposition"] = "inline"
     return answer
-
-
-@require_POST
-@access.team(Role.MEMBER)
-def references(request: HttpRequest, member: Membership) -> HttpResponse:
-    """Take one picture. From the form's script: its slot; from anywhere else: the studio with the picture in a slot."""
-    file = request.FILES.get("file")
-    name = str(file.name)[:120] if file else ""
-    try:
-        if file is None:
-            raise imaging.BadImage("No file came. Choose a picture and try again.")
-        row = storage.save_reference(member.team, member.user, file, name)
-    except imaging.BadImage as problem:
-        return _refused(request, member, f"{name}: {problem}" if name else str(problem))
-    except storage.StorageDown:
-        return _refused(request, member, forms.STORAGE_DOWN)
-    return _kept(request, member, row)
-
-
-def _kept(request: HttpRequest, member: Membership, row: Reference) -> HttpResponse:
-    if request.htmx:  # type: ignore[attr-defined]
-        context = {"member": member, "reference": row, "reference_id": row.pk, "number": ""}
-        return render(request, "references/_slot.html", context)
-    return redirect(f"{reverse('studio', args=[member.team.slug])}?references={row.pk}")
-
-
-def _refused(request: HttpRequest, member: Membership, problem: str) -> HttpResponse:
-    if request.htmx:  # type: ignore[attr-defined]
-        return render(request, "references/_slot.html", {"member": member, "problem": problem}, status=422)
-    messages.error(request, problem)
-    return redirect("studio", member.team.slug)
