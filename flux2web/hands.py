@@ -18,48 +18,73 @@ from dramatiq import Middleware
 AT_WORK = 8  # threads of one queue
 CONNECTIONS_KEPT = 32  # of one process: PostgreSQL takes 100 in all by default; a thread beyond these opens one anew
 
-_hands: dict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(AT_WORK))
 _keepers: set[int] = set()
 _lock = threading.Lock()
 _own = threading.local()
+
+
+class Queue:
+    """How many of one queue's threads are at work. Who comes back from a call goes on at once: its answer may have cost
+    money. Who begins waits until enough others rest."""
+
+    def __init__(self, at_work_max: int = AT_WORK) -> None:
+        self._max, self._at_work, self._changed = at_work_max, 0, threading.Condition()
+
+    def begin(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._at_work < self._max)
+            self._at_work += 1
+
+    def come_back(self) -> None:
+        with self._changed:
+            self._at_work += 1
+
+    def rest(self) -> None:
+        with self._changed:
+            self._at_work -= 1
+            self._changed.notify()
+
+
+_queues: dict[str, Queue] = defaultdict(Queue)
 
 
 class Hands(Middleware):
     """A message is worked on with a hand of its queue."""
 
     def before_process_message(self, broker, message):
-        _own.hand = _hand_of(message.queue_name)
-        _own.hand.acquire()
+        queue = _queue(message.queue_name)
+        queue.begin()
+        _own.queue = queue
 
     def after_process_message(self, broker, message, *, result=None, exception=None):
-        hand, _own.hand = getattr(_own, "hand", None), None
-        if hand is not None:
-            hand.release()
+        queue, _own.queue = getattr(_own, "queue", None), None
+        if queue is not None:
+            queue.rest()
         _spare_connection()
 
     after_skip_message = after_process_message
 
 
-def _hand_of(queue: str) -> threading.Semaphore:
+def _queue(name: str) -> Queue:
     with _lock:
-        return _hands[queue.removesuffix(".DQ")]  # a delayed message waits in a queue beside its own
+        return _queues[name]
 
 
 @contextmanager
 def away() -> Iterator[None]:
     """Around a call that may take long: the hand is free meanwhile, and so is the connection. Not inside a transaction."""
-    hand = getattr(_own, "hand", None)
+    queue = getattr(_own, "queue", None)
     _spare_connection()
-    if hand is None:
+    if queue is None:
         yield
         return
-    _own.hand = None
-    hand.release()
+    _own.queue = None
+    queue.rest()
     try:
         yield
     finally:
-        hand.acquire()
-        _own.hand = hand
+        queue.come_back()
+        _own.queue = queue
 
 
 def _spare_connection() -> None:

@@ -79,20 +79,26 @@ def test_more_calls_are_open_than_hands_work_and_another_provider_is_served_mean
     assert len(slow.creates) == len(set(slow.accepted)) == OPEN
 
 
-def cut_off(hand: threading.Semaphore) -> None:
+def cut_off(queue: hands.Queue) -> None:
     with hands.away():
-        assert hand.acquire(blocking=False), "it is free while its thread waits"
-        hand.release()
+        queue.begin()  # free while its thread waits
         raise OSError("cut off")
 
 
-def test_a_hand_comes_back_also_from_a_call_that_fails(monkeypatch):
-    hand = threading.Semaphore(1)
-    monkeypatch.setattr(hands._own, "hand", hand, raising=False)
-    hand.acquire()
+def test_who_comes_back_from_a_call_goes_on_at_once_also_from_one_that_fails(monkeypatch):
+    queue = hands.Queue(at_work_max=1)
+    monkeypatch.setattr(hands._own, "queue", queue, raising=False)
+    queue.begin()
     with pytest.raises(OSError, match="cut off"):
-        cut_off(hand)
-    assert not hand.acquire(blocking=False), "it is taken again"
+        cut_off(queue)
+    beginner = threading.Thread(target=queue.begin, daemon=True)
+    beginner.start()
+    queue.rest()
+    beginner.join(0.2)
+    assert beginner.is_alive(), "one is still at work"
+    queue.rest()
+    beginner.join(5)
+    assert not beginner.is_alive()
 
 
 class Spy:

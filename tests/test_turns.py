@@ -13,7 +13,7 @@ from flux2web.models import ProviderAccount, State, Task
 
 from . import factories
 from .peer import serving
-from .road import press, task_of
+from .road import look, press, task_of
 
 
 @pytest.fixture
@@ -96,6 +96,17 @@ def test_members_of_a_team_take_turns(north_member, membership, ben, north, revi
     free(revid)
     Task.objects.filter(user=north_member.user, state=State.FAILED).update(accepted_at=timezone.now())
     assert turns.first(second.pk) == other.pk
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_free_place_calls_somebody(north_member, revid, peer):
+    first, second, third = fill(north_member, 3)
+    far = timezone.now() + timedelta(minutes=9)
+    Task.objects.filter(in_line=True).update(due_at=far)
+    peer.jobs.update(dict.fromkeys(peer.jobs, "success"))
+    look(first)
+    due = Task.objects.filter(pk__in=[second.pk, third.pk], due_at__lt=far)
+    assert list(due.values_list("pk", flat=True)) == [second.pk]
 
 
 def test_a_task_that_meets_no_line_goes_itself(north_member, revid):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
 from django.conf import settings
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from .. import bus, faults, ledger, storage
+from .. import bus, faults, ledger, storage, turns
 from ..models import Event, State, Task, User, write
-from ..models.tasks import before
+from ..models.tasks import IN_FLIGHT, before
 from ..providers.base import Kind
 
 log = structlog.get_logger(__name__)
@@ -78,8 +80,18 @@ def move(
         return False
     Event.objects.create(task=task, kind=to, cause=cause, note=note[:300])
     bus.publish_task(task.team_id, task.pk)
+    if task.state in IN_FLIGHT and to not in IN_FLIGHT:
+        transaction.on_commit(partial(_call_next, task.quoted_provider))
     log.info("task moved", task_id=task.pk, state=str(to), cause=cause)
     return True
+
+
+def _call_next(provider: str) -> None:
+    """A place under a ceiling is free: somebody in line falls due, and gives it to who has the best claim."""
+    now = timezone.now()
+    waiting = turns.in_line(provider).filter(due_at__gt=now).order_by("team_id", "user_id", "id")
+    for task_id in waiting.values_list("pk", flat=True)[:1]:
+        Task.objects.filter(pk=task_id, in_line=True).update(due_at=now)
 
 
 def again(task: Task, wait_s: float, **fields: Any) -> Next:

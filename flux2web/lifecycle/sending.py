@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db import transaction
@@ -22,6 +23,7 @@ from .moves import Next
 TURN_S = 2  # a task that waits for its turn, where a ceiling keeps it, tries again after so long
 TURN_MAX_S = 60  # the longest that a throttle is waited for: an admin may raise the rate meanwhile
 LINE_MAX_S = 600  # the longest between two looks of one task in a long line
+LINE_LOOK_S = 0.2  # behind a ceiling a whole line looks this often; a place that is free calls somebody anyway
 
 
 def whose_turn(task_id: int) -> int:
@@ -56,8 +58,7 @@ def submit(task_id: int) -> Next | None:
 def line_up(task_id: int) -> Next | None:
     """Let one that goes first go first."""
     task = moves.claim(task_id, (State.QUEUED,), settings.LOOK_LEASE_S)
-    account = ProviderAccount.objects.filter(provider=task.quoted_provider).first() if task else None
-    return _wait_in_line(task, account, 0.0) if task and account else None
+    return _wait_in_line(task, Turn(0.05, LINE_LOOK_S)) if task else None
 
 
 def _was_stopped(task: Task) -> bool:
@@ -86,6 +87,13 @@ def _blocked(task: Task) -> Next | None:
     return moves.again(task, min(pace.ASK_AGAIN_S, settings.QUEUED_LIMIT_S / 4), waited_s=waited_s)
 
 
+class Turn(NamedTuple):
+    """When a turn may be free, and how often one is."""
+
+    wait_s: float
+    every_s: float
+
+
 def _begin(task: Task, candidate: Candidate) -> Sending | Next | None:
     """Write down that we are about to send, before anything leaves; or wait for a turn.
 
@@ -93,36 +101,37 @@ def _begin(task: Task, candidate: Candidate) -> Sending | Next | None:
     """
     account, now, sending = candidate.account, timezone.now(), None
     with write():
-        wait_s = _turn_wait_s(account, now)
-        if wait_s is None:
+        turn = _no_turn(account, now)
+        if turn is None:
             sending = _write_sending(task, candidate, now)
             faults.point("CP3")
-        if wait_s is not None or sending is None:
+        if turn is not None or sending is None:
             transaction.set_rollback(True)  # a call that is not made is not counted
-    if wait_s is not None:
-        return _wait_in_line(task, account, wait_s)
+    if turn is not None:
+        return _wait_in_line(task, turn)
     for task_id in turns.behind(task):
         bus.publish_task(task.team_id, task_id)
     return sending
 
 
-def _wait_in_line(task: Task, account: ProviderAccount, wait_s: float) -> Next:
+def _no_turn(account: ProviderAccount, now: datetime) -> Turn | None:
+    """Take a call of the account's allowance and a place under its ceiling. None: taken."""
+    free_at = account.take_call(now)
+    if free_at is not None:
+        return Turn(max(0.05, (free_at - now).total_seconds()), account.rate_s / account.rate_count)
+    in_flight = Task.objects.in_flight().filter(account=account)
+    is_full = account.concurrent and in_flight.count() >= account.concurrent
+    return Turn(TURN_S, LINE_LOOK_S) if is_full else None
+
+
+def _wait_in_line(task: Task, turn: Turn) -> Next:
     """Look again when a turn may be free. However long the line, about two looks come for each turn: whoever looks gives
     it to who has the best claim (whose_turn)."""
-    line_s = turns.in_line(task.quoted_provider).count() * account.rate_s / account.rate_count
+    line_s = turns.in_line(task.quoted_provider).count() * turn.every_s
     spread_s = min(LINE_MAX_S, line_s) * random.random()
     if task.looks == 1:
         bus.publish_task(task.team_id, task.pk)
-    return moves.again(task, max(min(wait_s, TURN_MAX_S) * random.uniform(1, 1.2), spread_s), in_line=True)
-
-
-def _turn_wait_s(account: ProviderAccount, now: datetime) -> float | None:
-    """Take a call of the account's allowance and a place under its ceiling. None: taken; else try again in so long."""
-    free_at = account.take_call(now)
-    if free_at is not None:
-        return max(0.05, (free_at - now).total_seconds())
-    in_flight = Task.objects.in_flight().filter(account=account)
-    return TURN_S if account.concurrent and in_flight.count() >= account.concurrent else None
+    return moves.again(task, max(min(turn.wait_s, TURN_MAX_S) * random.uniform(1, 1.2), spread_s), in_line=True)
 
 
 def _write_sending(task: Task, candidate: Candidate, now: datetime) -> Sending | None:
