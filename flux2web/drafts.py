@@ -56,7 +56,9 @@ def _put(member: Membership, values: dict[str, Any]) -> None:
 
 def kept(member: Membership) -> dict[str, Any]:
     """As a form's initial values; {} where there is none, or it was cleared."""
-    return {name: value for name, value in _values(member).items() if name in FIELDS}
+    values = _values(member)
+    texts = {name: values[name] for name in TEXTS if isinstance(values.get(name), str)}
+    return texts | {name: list(map(str, values[name])) for name in LISTS if isinstance(values.get(name), list)}
 
 
 def was_cleared(member: Membership) -> bool:
