@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import structlog
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, TextField
+from django.db.models.functions import Cast
 from django.utils import timezone
 
 from . import providers
@@ -46,10 +47,26 @@ def plain(account: ProviderAccount, key_version: int | None = None) -> Account:
 def callback_secret(account: ProviderAccount) -> str:
     """What this account's callbacks are signed with; "" where none is set, or where it does not open any more: then
     signatures are not checked, which loses nothing but quiet."""
+    return _opened(account.sealed_callback_secret)
+
+
+def _opened(sealed: str) -> str:
+    """ "" where there is nothing, or nothing that opens."""
     try:
-        return unseal(account.sealed_callback_secret) if account.sealed_callback_secret else ""
+        return unseal(sealed) if sealed else ""
     except ImproperlyConfigured:
         return ""
+
+
+def secrets_of(account_ids: Collection[int]) -> list[str]:
+    """All keys and secrets of these accounts, so that none is shown where a provider repeats it. What does not open any
+    more cannot be told from other text."""
+    if not account_ids:
+        return []
+    keys = ProviderKey.objects.filter(account__in=account_ids).annotate(sealed=Cast("secret", TextField()))
+    rows = ProviderAccount.objects.filter(pk__in=account_ids)
+    sealed = [*keys.values_list("sealed", flat=True), *rows.values_list("sealed_callback_secret", flat=True)]
+    return [secret for secret in map(_opened, sealed) if secret]
 
 
 def capabilities(account: ProviderAccount) -> Capabilities:

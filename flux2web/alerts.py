@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.db.models import BigIntegerField, F, QuerySet, Sum
@@ -155,7 +156,7 @@ def _put_away_mended(silent: Mapping[int, int]) -> None:
 
 
 def _tell_of_silence(account: ProviderAccount, tasks: int, now: datetime) -> int:
-    what = {
+    what: dict[str, Any] = {
         "key": f"{SILENT}{account.pk}:{now:%Y-%m-%d}",
         "text": overview.silent_text(account, tasks),
         "url": overview.account_url(account),

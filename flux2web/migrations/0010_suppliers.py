@@ -1,11 +1,15 @@
 """What callbacks are signed with, what an attempt was told, how large a callback was."""
 
 from django.db import migrations, models
-from django.db.models.functions import Length
+from django.db.models import OuterRef, Subquery
+from django.db.models.functions import Coalesce, Length
 
 
 def measure(apps, schema_editor):
-    apps.get_model("flux2web", "Callback").objects.update(size_bytes=Length("body"))
+    """And whose address it was, which is known of all that are kept so far."""
+    attempts = apps.get_model("flux2web", "Attempt").objects.filter(pk=OuterRef("attempt"))
+    provider = Coalesce(Subquery(attempts.values("account__provider")[:1]), "provider")
+    apps.get_model("flux2web", "Callback").objects.update(size_bytes=Length("body"), provider=provider)
 
 
 class Migration(migrations.Migration):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.contrib import messages
-from django.core.exceptions import ImproperlyConfigured
 from django.db.models import BinaryField, QuerySet
 from django.db.models.functions import Substr
 from django.http import HttpRequest, HttpResponse
@@ -17,7 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 from .. import access, accounts, actors, http, lifecycle
 from .. import providers as adapters
 from ..forms_console import CallbacksForm
-from ..models import Callback, Membership, ProviderAccount, State, Task, User
+from ..models import Callback, Membership, State, Task, User
 from .acts import link, read_cursor
 
 PAGE = 30
@@ -39,7 +38,8 @@ class Line:
 
     @property
     def name(self) -> str:
-        return adapters.get(self.row.provider).name if self.row.provider in adapters.ALL else "No provider of ours"
+        """ "" where it was no provider's address."""
+        return adapters.get(self.row.provider).name if self.row.provider in adapters.ALL else ""
 
     @property
     def task(self) -> Task | None:
@@ -84,7 +84,7 @@ def _older(rows: QuerySet[Callback], cursor: int | None) -> QuerySet[Callback]:
 
 
 def _lines(rows: list[Callback], user: User) -> list[Line]:
-    secrets = _secrets({row.attempt.account_id for row in rows if row.attempt})
+    secrets = accounts.secrets_of({row.attempt.account_id for row in rows if row.attempt})
     teams = set(Membership.objects.filter(user=user).values_list("team_id", flat=True))
     return [_line(row, user, teams, secrets) for row in rows]
 
@@ -94,19 +94,6 @@ def _line(row: Callback, user: User, teams: set[int], secrets: list[str]) -> Lin
     is_theirs = task is not None and task.team_id in teams and access.sees(task, user.pk)
     text = bytes(row.start).decode("utf-8", "replace")  # type: ignore[attr-defined]
     return Line(row, http.redact(text, *secrets, max_chars=SHOWN_CHARS), is_theirs)
-
-
-def _secrets(account_ids: set[int]) -> list[str]:
-    """What a provider could repeat and nobody may read here. What does not open cannot be read anyway."""
-    rows = ProviderAccount.objects.filter(pk__in=account_ids).prefetch_related("keys") if account_ids else ()
-    return [secret for row in rows for secret in (accounts.callback_secret(row), *_keys(row)) if secret]
-
-
-def _keys(account: ProviderAccount) -> list[str]:
-    try:
-        return [key.secret for key in account.keys.all()]
-    except ImproperlyConfigured:
-        return []
 
 
 @require_POST
