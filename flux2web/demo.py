@@ -30,7 +30,7 @@ from django.utils import timezone
 from django.utils.text import slugify
 from PIL import Image
 
-from . import accounts, ledger, periods, pricing, providers, search, storage
+from . import accounts, inserts, ledger, periods, pricing, providers, search, storage
 from .models import (
     Act,
     Attempt,
@@ -46,7 +46,6 @@ from .models import (
     Price,
     ProviderAccount,
     Reference,
-    Result,
     Role,
     State,
     Tally,
@@ -311,7 +310,7 @@ class Story:
         self.notes(state, cause, note)
 
     def notes(self, kind: str, cause: str, note: str = "") -> None:
-        self.events.append(Event(at=self.at, kind=kind, cause=cause, note=note))
+        self.events.append(inserts.row(Event, at=self.at, kind=kind, cause=cause, note=note))
 
 
 class _Teller:
@@ -345,7 +344,9 @@ class _Teller:
         shots = self._rng.choice(self._scenes)
         offer, asked = self._chosen(shots[0])
         order = self._order(shots[0], offer, asked, many)
-        batch = Batch(team=self._team, user=user, key=new_token(), fingerprint=order.fingerprint, created=at)
+        batch = inserts.row(
+            Batch, team=self._team, user=user, key=new_token(), fingerprint=order.fingerprint, created=at
+        )
         stories = [self._story(order, offer, batch, shots[n % len(shots)]) for n in range(many)]
         again = [self._again(story, order, offer) for story in stories if self._is_tried_again(story)]
         return stories + again
@@ -379,7 +380,8 @@ class _Teller:
         return story
 
     def _task(self, order: Order, offer: Offer, batch: Batch) -> Task:
-        return Task(
+        return inserts.row(
+            Task,
             team=self._team,
             user=batch.user,
             created=batch.created,
@@ -401,7 +403,9 @@ class _Teller:
 
     def _again(self, first: Story, order: Order, offer: Offer) -> Story:
         at = first.at + timedelta(seconds=self._rng.uniform(10, 120))
-        batch = Batch(team=self._team, user=first.user, key=new_token(), fingerprint=order.fingerprint, created=at)
+        batch = inserts.row(
+            Batch, team=self._team, user=first.user, key=new_token(), fingerprint=order.fingerprint, created=at
+        )
         story = self._story(order, offer, batch, first.shot)
         story.retry_of = first
         return story
@@ -450,7 +454,8 @@ class _Teller:
     def _is_sent(self, story: Story, offer: Offer, outcome: Attempt.Outcome) -> Attempt:
         story.goes(self._rng.uniform(0.1, 1.5), State.SUBMITTING, f"chose {offer.account}")
         story.task.account = offer.account
-        attempt = Attempt(
+        attempt = inserts.row(
+            Attempt,
             number=len(story.attempts) + 1,
             account=offer.account,
             key_version=1,
@@ -490,7 +495,8 @@ class _Teller:
     def _rings(self, story: Story, attempt: Attempt) -> None:
         body = json.dumps({"taskId": attempt.upstream_id, "state": "success"}).encode()
         attempt.rung_at, attempt.burst = story.at, 1
-        story.callbacks.append(Callback(attempt=attempt, received=story.at, method="POST", body=body))
+        came = {"provider": attempt.account.provider, "method": "POST", "body": body, "size_bytes": len(body)}
+        story.callbacks.append(inserts.row(Callback, attempt=attempt, received=story.at, **came))
         story.notes("callback", attempt.account.provider)
 
     def _fails(self, story: Story, offer: Offer, after_s: float, failure: tuple[Kind, str, str, str]) -> None:
@@ -581,7 +587,7 @@ class _Scribe:
             _write_tasks(stories)
             _write_attempts(stories)
             _write_pictures(stories)
-            Event.objects.bulk_create(_events(stories))
+            inserts.insert(_events(stories))
             self._write_money(stories)
         latest = timezone.now() - NOT_LATER_THAN
         self._written_until = min(latest, max((story.at for story in stories), default=self._written_until))
@@ -591,7 +597,7 @@ class _Scribe:
         for entry in entries:
             self._available += _change(entry)
             entry.available_after = self._available
-        Entry.objects.bulk_create(entries)
+        inserts.insert(entries)
         spent = sum(story.task.charged_credits or 0 for story in stories)
         Budget.objects.filter(team=self._team).update(spent=F("spent") + spent)
         _write_usage(stories)
@@ -622,14 +628,14 @@ def _write_tallies(stories: Sequence[Story]) -> None:
     for story in stories:
         task = story.task
         provider = task.account.provider if task.account else ""
-        place: tuple[Any, ...] = (story.user, story.at.date(), provider, task.family, task.mode, task.resolution)
+        kind = (provider, task.family, task.mode, task.resolution)
+        place: tuple[Any, ...] = (task.team, story.user, story.at.date(), *kind)
         sums[place].update({task.state: 1, "credits": task.charged_credits or 0})
         if task.state == State.DONE:
             sums[place].update({"references": task.reference_count, "cost_usd": _cost_usd(task)})
-    for place, more in sums.items():
-        names = ("user", "day", "provider", "family", "mode", "resolution")
-        tally, _ = Tally.objects.get_or_create(team=stories[0].task.team, **dict(zip(names, place, strict=True)))
-        Tally.objects.filter(pk=tally.pk).update(**{name: F(name) + by for name, by in more.items()})
+    names = ("team", "user", "day", "provider", "family", "mode", "resolution")
+    tallies = [Tally(**dict(zip(names, place, strict=True)), **more) for place, more in sums.items()]
+    inserts.add_up(tallies, once=names, sums=("done", "failed", "cancelled", "references", "credits", "cost_usd"))
 
 
 def _cost_usd(task: Task) -> Decimal:
@@ -663,16 +669,14 @@ def _moment(now: datetime, span_days: float, rng: Random) -> datetime:
 
 
 def _write_tasks(stories: list[Story]) -> None:
-    batches = {id(story.batch): story.batch for story in stories}
-    Batch.objects.bulk_create(batches.values())
+    inserts.insert({id(story.batch): story.batch for story in stories}.values())
+    inserts.number([story.task for story in stories])
     for story in stories:
         story.task.batch = story.batch
-    Task.objects.bulk_create(story.task for story in stories)
+        if story.retry_of:
+            story.task.parent = story.retry_of.task
+    inserts.insert(story.task for story in stories)
     search.put((story.task.pk, story.task.team_id, _words(story)) for story in stories)
-    retries = [story for story in stories if story.retry_of]
-    for story in retries:
-        story.task.parent = story.retry_of.task  # type: ignore[union-attr]
-    Task.objects.bulk_update([story.task for story in retries], ["parent"])
 
 
 def _words(story: Story) -> str:
@@ -683,8 +687,8 @@ def _write_attempts(stories: list[Story]) -> None:
     for story in stories:
         for attempt in story.attempts:
             attempt.task = story.task
-    Attempt.objects.bulk_create(attempt for story in stories for attempt in story.attempts)
-    Callback.objects.bulk_create(callback for story in stories for callback in story.callbacks)
+    inserts.insert(attempt for story in stories for attempt in story.attempts)
+    inserts.insert(callback for story in stories for callback in story.callbacks)
 
 
 def _write_pictures(stories: list[Story]) -> None:
@@ -692,16 +696,18 @@ def _write_pictures(stories: list[Story]) -> None:
     results = [storage.result_row(story.task, story.shot.stored) for story in done]
     for story, result in zip(done, results, strict=True):
         result.created = story.at
-    Result.objects.bulk_create(results)
+    inserts.insert(results)
     uses = [(story, number, one) for story in stories for number, one in enumerate(story.shot.references, 1)]
-    TaskReference.objects.bulk_create(TaskReference(task=s.task, reference=one, number=n) for s, n, one in uses)
-    Hosting.objects.bulk_create(_hosting(story, reference) for story, _, reference in uses)
+    inserts.insert(inserts.row(TaskReference, task=s.task, reference=one, number=n) for s, n, one in uses)
+    inserts.insert(_hosting(story, reference) for story, _, reference in uses)
 
 
 def _hosting(story: Story, reference: Reference) -> Hosting:
     closes_at = story.at + timedelta(seconds=settings.HOSTED_OPEN_S)
     created = story.task.created
-    return Hosting(token=new_token(), reference=reference, task=story.task, created=created, closes_at=closes_at)
+    return inserts.row(
+        Hosting, token=new_token(), reference=reference, task=story.task, created=created, closes_at=closes_at
+    )
 
 
 def _events(stories: Iterable[Story]) -> list[Event]:
@@ -724,7 +730,8 @@ def _entries(story: Story) -> Iterator[Entry]:
 def _entry(
     story: Story, kind: Entry.Kind, amount: int, at: datetime, reason: str, *, actor: User | None = None
 ) -> Entry:
-    return Entry(
+    return inserts.row(
+        Entry,
         team_id=story.task.team_id,
         task=story.task,
         kind=kind,
