@@ -1,5 +1,5 @@
 /* flux2web in the browser: live cards, a few manners. Every action also works without this file.
-   No inline handlers, no eval, no style attributes (CSP). Sections: helpers, cards, live, manners. */
+   No inline handlers, no eval, no style attributes (CSP). Sections: helpers, cards, batches, endings, buttons, live, manners. */
 (() => {
   "use strict";
 
@@ -22,7 +22,7 @@
 
   function tell(text) {
     const region = $("#told");
-    if (region) region.textContent = text;
+    if (region) region.textContent = region.textContent === text ? `${text}\u00a0` : text; // the same again is news too
   }
 
   function notice(html) {
@@ -74,6 +74,7 @@
 
   function place(card, own) {
     bringBack(card.dataset.task);
+    watch(card);
     if ($("#detail")?.dataset.task === card.dataset.task) refreshDetail(card);
     const here = document.getElementById(card.id);
     if (here) renew(here, card);
@@ -81,20 +82,41 @@
     else noteElsewhere(card);
   }
 
+  const held = new Map(); // id of a card whose details are being read: what it will be
+
+  /** The same version may say something else by now (a place in line); an older one never replaces a newer. */
   function renew(here, card) {
-    if (Number(card.dataset.version) <= Number(here.dataset.version)) return;
-    const was = here.dataset.state;
-    if (was !== "done" && card.dataset.state === "done") arrive($(".picture img", card));
-    Idiomorph.morph(here, card, { ignoreActiveValue: true, callbacks: { beforeAttributeUpdated: (name) => name !== "open" } });
-    if (was !== card.dataset.state) announce(here);
+    if (Number(card.dataset.version) < Number(here.dataset.version)) return;
+    if ($("details[open]", here)) return void held.set(here.id, card);
+    held.delete(here.id);
+    if (here.dataset.state !== "done" && card.dataset.state === "done") arrive($(".picture img", card));
+    const focus = here.contains(document.activeElement) ? document.activeElement : null;
+    const meant = focus?.formAction;
+    dress(card);
+    Idiomorph.morph(here, card, { ignoreActiveValue: true });
+    if (focus && (document.activeElement !== focus || focus.formAction !== meant)) toCard(here);
+    askHead(here.dataset.batch);
   }
+
+  /** Focus stays with the card where its button has gone, or has become another. */
+  const toCard = (card) => $(".said a", card)?.focus({ preventScroll: true });
+
+  document.addEventListener("toggle", (event) => {
+    const card = event.target.closest?.("article.card");
+    if (card && !event.target.open && held.has(card.id)) renew(card, held.get(card.id));
+  }, true);
 
   function insert(card, own) {
     const shown = $$("article.card", cards);
-    const next = shown.find((other) => Number(other.dataset.task) < Number(card.dataset.task));
+    const isOlder = (other) => Number(other.dataset.task) < Number(card.dataset.task);
+    const next = shown.find(isOlder);
     if (!next && shown.length >= 24) return; // older than this page
     card.dataset.fresh = "";
-    cards.insertBefore(document.adoptNode(card), next || null);
+    dress(card);
+    const group = groupOf(card);
+    const before = group ? $$("article.card", group).find(isOlder) || $(".apart", group) : next?.closest(".batch") || next;
+    (group || cards).insertBefore(document.adoptNode(card), before || null);
+    askHead(card.dataset.batch);
     if (!own && window.scrollY > 400) showFresh(++unseen);
   }
 
@@ -122,8 +144,7 @@
 
   async function refreshDetail(card) {
     const here = $("#detail");
-    if (Number(card.dataset.version) <= Number(here.dataset.version)) return;
-    const was = here.dataset.state;
+    if (Number(card.dataset.version) < Number(here.dataset.version)) return;
     const answer = await ask(location.href, { headers: { "HX-Request": "false" } });
     const fresh = answer.ok && $("#detail", parse(await answer.text()));
     if (!fresh) return;
@@ -133,7 +154,6 @@
     Idiomorph.morph(here, fresh, { ignoreActiveValue: true, callbacks: { beforeAttributeUpdated: (name) => name !== "open" } });
     window.htmx?.process(here);
     document.dispatchEvent(new Event("flux2web:detail"));
-    if (was !== here.dataset.state) announce(here);
     settle();
   }
 
@@ -144,7 +164,10 @@
     for (const id of ids) {
       const nodes = [`task-${id}`, `tile-${id}`].map((name) => document.getElementById(name)).filter(Boolean);
       if (nodes.length) vanished.set(id, nodes.map((node) => ({ node, parent: node.parentNode, next: node.nextSibling })));
-      for (const node of nodes) node.remove();
+      for (const node of nodes) {
+        node.remove();
+        askHead(node.dataset.batch);
+      }
       const detail = $("#detail");
       if (detail?.dataset.task !== id || detail.hidden) continue;
       detail.hidden = true;
@@ -164,13 +187,6 @@
     if ($("#detail")?.hidden && $("#detail").dataset.task === id) location.reload();
   }
 
-  function announce(card) {
-    if (card.dataset.author !== body.dataset.user) return;
-    const name = card.dataset.prompt || $(".said", card)?.textContent.slice(0, 80) || "";
-    const said = { done: "Finished", failed: "Failed", uncertain: "No answer yet", cancelled: "Cancelled" }[card.dataset.state];
-    if (said) tell(`${said}: ${name}`);
-  }
-
   function showFresh(count) {
     const pill = $("#fresh");
     if (!pill) return;
@@ -184,15 +200,11 @@
     if (pill && cards) pill.hidden = true;
   }
 
-  const title = document.title;
-  function settle() {
-    const live = $$("[data-task]").filter(isLive).length;
-    document.title = live ? `(${live}) ${title}` : title;
-    tick();
-  }
+  const settle = () => tick();
 
   /** Clocks, rings and "slower than usual" go on between events. */
   function tick() {
+    arrange();
     for (const clock of $$("[data-since]")) {
       const seconds = secondsSince(clock.dataset.since);
       clock.textContent = minutes(seconds);
@@ -226,6 +238,168 @@
     for (const time of $$("time[data-clock]", root)) time.textContent = new Date(time.dateTime).toLocaleTimeString("en-GB");
   }
 
+  // --- batches --------------------------------------------------------------------------------------------------------
+
+  /** The group that a card belongs into; made once a second one of its batch is here. null: it stands alone. */
+  function groupOf(card) {
+    const id = card.dataset.batch;
+    const mate = $(`#cards > article.card[data-batch="${id}"]`);
+    return document.getElementById(`batch-${id}`) || (mate && makeGroup(id, mate));
+  }
+
+  function makeGroup(id, mate) {
+    const group = parse(`<section class="batch" id="batch-${Number(id)}"><header class="batch-head" id="batch-${Number(id)}-head"></header><h3 class="apart">Failed</h3></section>`).body.firstElementChild;
+    mate.before(document.adoptNode(group));
+    moveInto(group, mate, $(".apart", group));
+    return group;
+  }
+
+  /** Keeps the focus where the browser can. */
+  const moveInto = (parent, node, before = null) => (parent.moveBefore || parent.insertBefore).call(parent, node, before);
+
+  const headsWanted = new Set();
+  let headTimer = 0, isAskingHeads = false;
+
+  /** A head says what this person sees of a batch: it is asked for, once for many changes, while somebody looks. */
+  function askHead(id) {
+    if (!id || !document.getElementById(`batch-${id}`)) return;
+    headsWanted.add(id);
+    headTimer ||= setTimeout(askHeads, jitter(400));
+  }
+
+  async function askHeads() {
+    headTimer = 0;
+    if (isAskingHeads || !headsWanted.size || document.visibilityState !== "visible") return;
+    isAskingHeads = true;
+    const ids = [...headsWanted].slice(0, 64);
+    ids.forEach((id) => headsWanted.delete(id));
+    const answer = await ask(`/t/${team}/batches/?${new URLSearchParams({ ids })}`).catch(() => null);
+    const fresh = answer?.ok && !answer.redirected && parse(await answer.text());
+    if (fresh) ids.forEach((id) => putHead(id, $(`#batch-${id}-head`, fresh)));
+    else ids.forEach((id) => headsWanted.add(id)); // asked again when the page catches up
+    isAskingHeads = false;
+    if (fresh && headsWanted.size) headTimer ||= setTimeout(askHeads, jitter(400));
+  }
+
+  function putHead(id, head) {
+    const group = document.getElementById(`batch-${id}`);
+    const here = document.getElementById(`batch-${id}-head`);
+    if (!head) return here?.remove();
+    if (here) Idiomorph.morph(here, head);
+    else group?.prepend(document.adoptNode(head));
+    group?.setAttribute("aria-labelledby", `batch-${id}-title`);
+    arrange();
+  }
+
+  /** Once a batch rests, what failed stands apart; never under somebody's hand. */
+  function arrange() {
+    for (const apart of $$(".batch:has(> [data-resting]) > .apart")) {
+      const group = apart.parentNode;
+      const early = $$("article.card[data-state=failed]", group).filter((card) => card.compareDocumentPosition(apart) & Node.DOCUMENT_POSITION_FOLLOWING);
+      if (!early.length || group.matches(":hover") || group.contains(document.activeElement)) continue;
+      early.forEach((card) => moveInto(group, card));
+    }
+  }
+
+  // --- endings: told, counted, heard ------------------------------------------------------------------------------------
+
+  const standing = new Map(); // task: how it stood when it was last seen
+  const ENDINGS = { done: "Finished", failed: "Failed", uncertain: "No answer yet", cancelled: "Cancelled" };
+  let endings = [], missed = 0;
+
+  /** Each change of a picture of one's own, whatever page this is. */
+  function watch(node) {
+    const { task, state, version, author, prompt } = node.dataset;
+    const was = standing.get(task);
+    if (was && Number(was.version) > Number(version)) return;
+    standing.set(task, { state, version });
+    if (!was || was.state === state || author !== body.dataset.user || !ENDINGS[state]) return;
+    const name = prompt || $(".said", node)?.textContent.slice(0, 80) || "";
+    if (!endings.length) setTimeout(tellEndings, 300);
+    endings.push({ said: ENDINGS[state], name });
+    if (["done", "failed"].includes(state)) ended(task, state, name);
+  }
+
+  /** One by its name, several at once by their number. */
+  function tellEndings() {
+    const all = endings;
+    endings = [];
+    if (all.length === 1) return tell(`${all[0].said}: ${all[0].name}`);
+    const words = [...new Set(all.map((one) => one.said))];
+    tell(words.map((word) => `${word}: ${all.filter((one) => one.said === word).length} pictures`).join(". "));
+  }
+
+  function ended(task, state, name) {
+    if (document.visibilityState === "hidden") badge(missed + 1);
+    if (!isLeader && navigator.locks) return; // one of a browser's tabs rings, not each
+    chime();
+    notify(task, state, name);
+  }
+
+  /** How much ended while nobody looked: in the title, and a dot on the icon. */
+  function badge(count) {
+    missed = count;
+    const plain = document.title.replace(/^\(\d+\) /, "");
+    document.title = missed ? `(${missed}) ${plain}` : plain;
+    const icon = $("link[rel=icon]");
+    icon.dataset.plain ||= icon.getAttribute("href");
+    icon.href = missed ? icon.dataset.news : icon.dataset.plain;
+  }
+
+  /** Switches of this browser, off until switched on. */
+  const isOn = (name) => { try { return localStorage.getItem(`flux2web:${name}`) === "on"; } catch { return false; } };
+  const ALLOWED = { sound: async () => (sounding().resume(), true), notice: async () => (await window.Notification?.requestPermission()) === "granted" };
+  const BLOCKED = "This browser shows no notices of this site. Allow them in its settings for this address, then switch them on here.";
+
+  async function turn(button) {
+    const name = button.dataset.switch;
+    const on = !isOn(name);
+    if (on && !(await ALLOWED[name]())) return plainNotice(BLOCKED);
+    try { localStorage.setItem(`flux2web:${name}`, on ? "on" : "off"); } catch { /* forgotten with the page */ }
+    showSwitches();
+    if (on) chime();
+  }
+
+  function showSwitches() {
+    for (const button of $$("[data-switch]")) {
+      const on = isOn(button.dataset.switch) && (button.dataset.switch !== "notice" || window.Notification?.permission === "granted");
+      button.hidden = false;
+      button.setAttribute("aria-checked", String(on));
+      $("[data-state-word]", button).textContent = on ? "On" : "Off";
+    }
+  }
+
+  let audio = null, chimedAt = 0;
+  const sounding = () => (audio ||= new AudioContext());
+
+  /** Two soft notes, however many end at once. */
+  function chime() {
+    if (!isOn("sound") || Date.now() - chimedAt < 2000) return;
+    chimedAt = Date.now();
+    const context = sounding();
+    context.resume();
+    [659, 880].forEach((pitch, number) => {
+      const [note, loudness, from] = [context.createOscillator(), context.createGain(), context.currentTime + 0.13 * number];
+      note.frequency.value = pitch;
+      loudness.gain.setValueAtTime(0.0001, from);
+      loudness.gain.exponentialRampToValueAtTime(0.1, from + 0.02);
+      loudness.gain.exponentialRampToValueAtTime(0.0001, from + 0.4);
+      note.connect(loudness).connect(context.destination);
+      note.start(from);
+      note.stop(from + 0.45);
+    });
+  }
+
+  function notify(task, state, name) {
+    if (!isOn("notice") || document.visibilityState !== "hidden" || window.Notification?.permission !== "granted") return;
+    try {
+      const shown = new Notification(`${ENDINGS[state]} · flux2web`, { body: name, tag: `flux2web-${task}`, icon: $("link[rel=icon]").href });
+      shown.onclick = () => { window.focus(); shown.close(); };
+    } catch { /* some phones show none from a page */ }
+  }
+
+  // --- buttons ----------------------------------------------------------------------------------------------------------
+
   let pressed = ""; // the address of the last button: what came of it is no news
 
   /** The buttons on cards: one form for all, outside of them. */
@@ -234,19 +408,22 @@
     const button = event.submitter;
     if (form.id !== "card-action" || !button?.formAction || button.matches("[data-plain]") || leavesPage(button)) return;
     event.preventDefault();
+    const hadFocus = document.activeElement === button;
+    const home = button.closest("article.card, .batch");
     button.disabled = true;
     pressed = button.formAction;
     try {
       const answer = await ask(button.formAction, { method: "POST", body: new FormData(form, button) });
       const text = await answer.text();
       if (answer.redirected) plainNotice(SIGNED_OUT);
-      else if (answer.ok) acted(text);
+      else if (answer.ok) acted(text, button);
       else if (answer.status === 422) notice(text);
       else plainNotice((await renewTokens(text)) || $("h1 + p", parse(text))?.textContent || "That did not work. Reload the page and try again.");
     } catch {
       plainNotice("The server did not answer. Check your connection and try again.");
     }
     button.disabled = false;
+    if (hadFocus && document.activeElement === body && home) button.isConnected && button.formAction === pressed ? button.focus({ preventScroll: true }) : toCard(home);
   }
 
   /** Deleting what a page is about: the server says where to go, and offers Undo there. */
@@ -255,7 +432,9 @@
     return Boolean(detail && !detail.closest("dialog") && button.formAction.endsWith(`/tasks/${detail.dataset.task}/delete/`));
   }
 
-  function acted(html) {
+  function acted(html, button) {
+    if (button.closest("#notices")) button.closest(".notice").remove(); // it asked, and was answered
+    askHead(pressed.match(/\/batches\/(\d+)\//)?.[1]);
     const said = $(".notice", parse(html));
     if (said) {
       notice(html);
@@ -277,12 +456,16 @@
 
   // --- live: one stream for all tabs of a team, catching up where there was none -------------------------------------
 
-  const QUICK_MS = 2000, STEPS_MS = [2000, 5000, 15000], HEARTBEAT_MS = 10000, SILENCE_MS = 25000;
+  const STEPS_MS = [2000, 5000, 15000], HEARTBEAT_MS = 10000, SILENCE_MS = 25000;
+  const DEAD_MS = 40000, NAP_MS = 15000; // the server says something every 15 s; timers that stood still for so long mean sleep
   const HAVE_MAX = 200, NEVER_OLD = 999999999; // as many as the server looks at; of a tile, which has no version
   const channel = team && "BroadcastChannel" in window ? new BroadcastChannel(`flux2web:${team}`) : null;
-  let source = null, failures = 0, heardAt = 0, steps = 0, pollTimer = 0, balanceTimer = 0;
+  let source = null, failures = 0, steps = 0, pollTimer = 0, balanceTimer = 0;
+  // When the stream last said something, here or in the tab that leads; when our own stream did; when that tab did.
+  let heardAt = 0, beatAt = 0, ledAt = Date.now(), tickedAt = Date.now(), retryAt = 0;
 
-  const isStreaming = () => source?.readyState === EventSource.OPEN || Date.now() - heardAt < SILENCE_MS;
+  const isBeating = () => source?.readyState === EventSource.OPEN && Date.now() - beatAt < DEAD_MS;
+  const isStreaming = () => isBeating() || Date.now() - heardAt < SILENCE_MS;
 
   function receive({ kind, data }) {
     heardAt = Date.now();
@@ -302,11 +485,13 @@
   function openStream() {
     if (source) return;
     let openedAt = 0;
+    beatAt = Date.now();
     source = new EventSource(`/t/${team}/live/`);
     source.onopen = () => {
-      openedAt = Date.now();
+      openedAt = beatAt = Date.now();
       spread("catch-up"); // whatever happened while there was no stream
     };
+    for (const kind of ["card", "balance", "gone", "ping", "hello"]) source.addEventListener(kind, () => (beatAt = Date.now()));
     for (const kind of ["card", "balance", "gone"]) source.addEventListener(kind, (event) => spread(kind, event.data));
     source.addEventListener("resync", () => spread("catch-up"));
     source.addEventListener("bye", () => reopen(openedAt));
@@ -318,7 +503,9 @@
     closeStream();
     failures = openedAt && Date.now() - openedAt > 10000 ? 0 : failures + 1;
     spread("silence");
-    setTimeout(() => mayStream() && openStream(), jitter(Math.min(60000, 1000 * 2 ** failures)));
+    const wait = jitter(Math.min(60000, 1000 * 2 ** failures));
+    retryAt = Date.now() + wait;
+    setTimeout(() => mayStream() && openStream(), wait);
     poll();
   }
 
@@ -335,7 +522,7 @@
     navigator.locks.request(`flux2web:${team}`, () => {
       isLeader = true;
       openStream();
-      setInterval(() => source?.readyState === EventSource.OPEN && channel.postMessage({ kind: "alive" }), HEARTBEAT_MS);
+      setInterval(() => isBeating() && channel.postMessage({ kind: "alive" }), HEARTBEAT_MS);
       return new Promise(() => {}); // held until this tab goes
     });
   }
@@ -355,6 +542,8 @@
     if (answer?.status === 200 && !answer.redirected) apply(await answer.text());
     const gone = answer?.headers.get("X-Gone");
     if (gone) vanish(gone.split(","));
+    $$("[data-head]:not([data-resting])").forEach((head) => askHead(head.dataset.head));
+    if (headsWanted.size) headTimer ||= setTimeout(askHeads, jitter(400));
     if (answer) askBalance();
   }
 
@@ -362,11 +551,38 @@
   function poll() {
     clearTimeout(pollTimer);
     pollTimer = setTimeout(async () => {
-      if (isStreaming()) return void (steps = 0);
-      if (document.visibilityState === "visible" && $$("[data-task]").some(isLive)) await catchUp();
-      steps += 1;
+      const alone = !isStreaming();
+      if (alone && document.visibilityState === "visible" && $$("[data-task]").some(isLive)) await catchUp();
+      steps = alone ? steps + 1 : 0;
       poll();
     }, jitter(STEPS_MS[Math.min(STEPS_MS.length - 1, Math.floor(steps / 5))]));
+  }
+
+  /** Somebody looks again, the machine woke up, the network is back: whatever happened meanwhile is caught up with. */
+  function wake() {
+    [failures, steps] = [0, 0];
+    if (mayStream()) openStream();
+    catchUp();
+    poll();
+    age();
+  }
+
+  /** Every second: what no event tells. A stream that has said nothing for long is dead, whatever the browser believes; a
+      tab that leads may be frozen, and then whoever is looked at listens for itself. */
+  function watchStream() {
+    const now = Date.now();
+    const slept = now - tickedAt > NAP_MS;
+    tickedAt = now;
+    if (source && now - beatAt > DEAD_MS) reopen(beatAt);
+    if (document.visibilityState !== "visible") return;
+    if (slept) wake();
+    if (channel && navigator.locks && !isLeader && now > retryAt && now - ledAt > SILENCE_MS) openStream();
+  }
+
+  function hearTab({ data }) {
+    ledAt = Date.now();
+    if (data.kind === "alive" && !isLeader && navigator.locks) closeStream();
+    receive(data);
   }
 
   function askBalance() {
@@ -420,30 +636,51 @@
   });
 
   function startLive() {
-    if (channel) channel.onmessage = (event) => receive(event.data);
+    if (channel) channel.onmessage = hearTab;
     lead();
     poll();
+    setInterval(watchStream, 1000);
     document.addEventListener("visibilitychange", () => {
-      if (document.visibilityState !== "visible") return void (!isLeader && !navigator.locks && closeStream());
-      steps = 0;
-      if (mayStream()) openStream();
-      catchUp();
-      poll();
+      if (document.visibilityState !== "visible") return void (!isLeader && closeStream());
+      badge(0);
+      wake();
     });
-    window.addEventListener("pageshow", (event) => event.persisted && catchUp());
-    window.addEventListener("online", () => { failures = 0; catchUp(); });
+    document.addEventListener("resume", wake);
+    window.addEventListener("pageshow", (event) => event.persisted && wake());
+    window.addEventListener("online", wake);
+    window.addEventListener("offline", () => { closeStream(); spread("silence"); });
   }
 
   // --- manners --------------------------------------------------------------------------------------------------------
 
   /** What works only with this script is shown only with it. */
   function dress(root) {
-    $$("[data-dismiss], [data-copy]", root).forEach((node) => (node.hidden = false));
+    $$("[data-dismiss], [data-copy], [data-take]", root).forEach((node) => (node.hidden = false));
+  }
+
+  /** What a card's buttons copy: its id, or what went wrong with it. */
+  function taken(button) {
+    const card = button.closest("[data-task]");
+    const name = `Task ${card.dataset.task}`;
+    if (button.dataset.take === "id") return name;
+    const said = [".what", ".detail", ".print"].map((part) => $(part, card)?.textContent.trim()).filter(Boolean);
+    return `${name}: ${said.map((text) => text.replace(/\.?$/, ".")).join(" ")}`;
+  }
+
+  /** Also where the page is not on a secure address, which has no clipboard. */
+  async function copyText(text) {
+    if (navigator.clipboard) return navigator.clipboard.writeText(text);
+    const field = Object.assign(document.createElement("textarea"), { value: text, className: "visually-hidden" });
+    body.append(field);
+    field.select();
+    document.execCommand("copy");
+    field.remove();
   }
 
   async function copy(button) {
-    const from = $(button.dataset.copy);
-    await navigator.clipboard?.writeText(from.value ?? from.textContent);
+    const from = button.dataset.copy && $(button.dataset.copy);
+    await copyText(from ? (from.value ?? from.textContent) : taken(button));
+    button.focus({ preventScroll: true });
     const label = $("span", button) || button;
     const was = label.textContent;
     label.textContent = "Copied";
@@ -454,7 +691,9 @@
     const hit = (selector) => event.target.closest(selector);
     let found;
     if ((found = hit("[data-dismiss]"))) found.closest(".notice").remove();
-    else if ((found = hit("[data-copy]"))) copy(found);
+    else if ((found = hit("[data-copy], [data-take]"))) copy(found);
+    else if ((found = hit("[data-switch]"))) turn(found);
+    else if (event.detail > 1 && hit("[form=card-action]")) event.preventDefault(); // a double click: by now it may be another button
     else if ((found = hit("button#fresh"))) { window.scrollTo({ top: 0 }); hideFresh(); }
     $$("details.menu[open]").forEach((menu) => !menu.contains(event.target) && menu.removeAttribute("open"));
   }
@@ -481,6 +720,8 @@
   dress(document);
   local(document);
   $$("[data-task]").forEach(mark);
+  $$("[data-task][data-version]").forEach((node) => watch(node));
+  showSwitches();
   if (team) startLive();
   settle();
   setInterval(tick, 1000);

@@ -151,7 +151,7 @@ def test_looking_at_a_picture_leaves_the_form_alone_and_remixing_it_can_be_undon
     page.keyboard.press("Escape")
     expect(page.locator("#prompt")).to_have_value("A bear of my own")
     page.locator("article.card .picture").first.click()
-    page.get_by_role("link", name="Remix").click()
+    page.get_by_role("link", name="Remix", exact=True).click()
     expect(page.locator("#prompt")).to_have_value(PROMPTS[2])
     expect(page.locator("#compose-from")).to_contain_text("Remixing your picture")
     page.get_by_role("button", name="Undo").click()
