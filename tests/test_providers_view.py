@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from unittest.mock import patch
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -364,6 +365,13 @@ def test_a_secret_that_cannot_be_one_is_refused(admin, revid, secret):
     assert secret not in answer.content.decode()
     revid.refresh_from_db()
     assert revid.sealed_callback_secret == ""
+
+
+def test_a_secret_that_opens_no_more_is_said_so(admin, revid):
+    accounts.set_account("revid", callback_secret="hush-hush-1234")
+    assert "does not open" not in text(admin.get("/console/providers/revid/"))
+    with patch.object(accounts, "unseal", side_effect=ImproperlyConfigured):
+        assert "signatures are not checked. Set it again." in text(admin.get("/console/providers/revid/"))
 
 
 @pytest.mark.parametrize("provider", ["apixo", "flux2api", "vtrix"])

@@ -119,6 +119,7 @@ def _standing(account: ProviderAccount) -> dict:
         "failures": health.failures(account),
         "silence": overview.silent_text(account, silent[account.pk]) if account.pk in silent else "",
         "is_paused": account.is_paused(now),
+        "is_secret_lost": bool(account.sealed_callback_secret) and not accounts.callback_secret(account),
     }
 
 

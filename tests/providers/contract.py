@@ -473,6 +473,15 @@ class ProviderContract:
     def test_it_finds_no_id_in_nonsense(self, body):
         assert self.provider.parse_callback(body) is None
 
+    def test_it_knows_a_signed_callback_or_has_no_such_thing(self, account):
+        body, at = json.dumps({"data": {"taskId": "t-1"}}).encode(), "1763722800"
+        # openssl: printf 't-1.1763722800' | openssl dgst -sha256 -hmac hush -binary | base64
+        right = {"x-webhook-timestamp": at, "x-webhook-signature": "9rqDy0gvGkzmRIVai2qc7Zgrj6uhu6EIUqHSwPKs5Vw="}
+        wrong = [{}, right | {"x-webhook-timestamp": "1"}, right | {"x-webhook-signature": "no"}]
+        said = [self.provider.is_signed(body, headers, "hush") for headers in [right, *wrong]]
+        signs = self.provider.capabilities(account).signs_callbacks
+        assert said == ([True, False, False, False] if signs else [None] * 4)
+
     # balance
 
     def test_it_tells_its_balance_where_there_is_a_call(self, peer, account):
@@ -561,3 +570,9 @@ class ProviderContract:
     def test_parse_callback_never_raises(self, body):
         found = self.provider.parse_callback(body)
         assert found is None or wire.task_id(found) == found
+
+    @fuzz
+    @given(st.binary(max_size=200), st.text(max_size=80), st.text(max_size=80))
+    def test_a_signature_never_raises(self, body, stamp, signature):
+        headers = {"x-webhook-timestamp": stamp, "x-webhook-signature": signature}
+        assert self.provider.is_signed(body, headers, "hush") in (None, False)
