@@ -22,6 +22,7 @@ from django.utils import timezone
 from . import access, http, imaging, queries, storage
 from .models import LIVE, Hosting, Membership, Reference, Result, TaskReference, write
 from .models.base import new_token
+from .providers.base import REFERENCES_MAX
 from .shelf import Refused, clean
 
 NAME_MAX_CHARS = storage.NAME_MAX_CHARS
@@ -34,6 +35,18 @@ TRY_MAX_S = 10
 DECIDES = "Only who uploaded it or a team admin can do this."
 GONE = "This image is not in the library any more."
 NEEDED = "A picture is being made from this image, so its address stays open. It closes by itself some hours later."
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an upload may be."""
+
+    number: int
+    size_bytes: int
+    shrink_bytes: int
+
+
+LIMITS = Limits(REFERENCES_MAX, settings.UPLOAD_MAX_BYTES, imaging.SHRINK_MAX_BYTES)
 
 
 # --- Finding -------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from .. import pricing
+from .. import pricing, references
 from ..money import credits_text, format_credits, usd_text
 
 register = template.Library()
@@ -34,6 +34,12 @@ def icon(name: str, kind: str = "") -> SafeString:
     """A decorative icon from the sprite; the words beside it, or an aria-label on the button, say what it means."""
     markup = '<svg class="{}" aria-hidden="true"><use href="{}#{}"/></svg>'
     return format_html(markup, f"icon {kind}".strip(), static("icons.svg"), name)
+
+
+@register.simple_tag
+def upload_limits() -> references.Limits:
+    """What an upload may be, for pages to say before anything is sent."""
+    return references.LIMITS
 
 
 @register.simple_tag

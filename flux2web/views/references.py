@@ -45,7 +45,7 @@ def _library(request: HttpRequest, member: Membership) -> HttpResponse:
         "found": references.page(member, form.text, cursor),
         "text": form.text,
         "is_first": not cursor,
-        "limits": LIMITS,
+        "limits": references.LIMITS,
     }
     return render(request, "references/page.html", about)
 
@@ -67,16 +67,6 @@ def pick(request: HttpRequest, member: Membership) -> HttpResponse:
 # --- Uploads -------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What an upload may be, for pages to say before anything is sent."""
-
-    number: int
-    size_bytes: int
-    shrink_bytes: int
-
-
-LIMITS = Limits(REFERENCES_MAX, settings.UPLOAD_MAX_BYTES, imaging.SHRINK_MAX_BYTES)
 NO_FILE = "No file came. Choose a picture and try again."
 
 
