@@ -82,6 +82,63 @@
     if (isLacking && input.value) said.push(`${$("label", field).textContent.trim()} is kept for providers that use it.`);
   }
 
+  // --- what the prompt says of the images -----------------------------------------------------------------------------
+
+  const NAMED = /\bimages?\s+#?(\d{1,2}(?!\d)(?:\s*(?:,|and|&|or|to|-|–)+\s*\d{1,2}(?!\d))*)/gi, NUMBERS_MAX = 20;
+
+  /** The numbers that a prompt names: "image 2", "images 1, 2 and 4", "images 1 to 3". */
+  function named(text) {
+    const found = new Set();
+    for (const [, list] of text.matchAll(NAMED)) {
+      for (const part of list.matchAll(/(\d+)(?:\s*(?:to|-|–)\s*(\d+))?/g)) {
+        const [from, to] = [Number(part[1]), Number(part[2] || part[1])];
+        for (let number = from; number <= Math.min(to, NUMBERS_MAX); number++) if (number) found.add(number);
+      }
+    }
+    return found;
+  }
+
+  const listed = (numbers) => `${numbers.length === 1 ? "Image" : "Images"} ${numbers.join(", ").replace(/, (\d+)$/, " and $1")}`;
+
+  /** A hint, never a refusal. One image alone needs no name. */
+  function hintImages() {
+    const names = named($("#prompt").value);
+    const total = slots().filter((slot) => slot.dataset.state !== "refused").length;
+    const missing = [...names].filter((number) => number > total).sort((one, other) => one - other);
+    const unnamed = Array.from({ length: total }, (_, place) => place + 1).filter((number) => !names.has(number));
+    const said = [];
+    if (missing.length) said.push(`${listed(missing)} ${missing.length === 1 ? "is" : "are"} named but not there.`);
+    if (unnamed.length && (total > 1 || missing.length) && $("#prompt").value.trim()) said.push(`${listed(unnamed)} ${unnamed.length === 1 ? "is" : "are"} never named.`);
+    say("images-said", said.join(" "));
+  }
+
+  // --- the seed ------------------------------------------------------------------------------------------------------
+
+  const SEED_MAX = 2 ** 32;
+
+  function throwSeed() {
+    $("#seed").value = String(Math.floor(Math.random() * SEED_MAX));
+    $("#seed").dispatchEvent(new Event("change", { bubbles: true }));
+    tell(`Seed ${$("#seed").value}`);
+  }
+
+  /** Locked, a seed stays; open, each press gets one of its own, which stays in sight. */
+  const isLocked = () => $("#seed-lock").getAttribute("aria-pressed") === "true";
+  let wasLocked = true;
+
+  function dressSeed() {
+    for (const id of ["#seed-throw", "#seed-lock"]) $(id).hidden = false;
+    $("#seed-lock").setAttribute("aria-pressed", String(wasLocked));
+  }
+
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.("#seed-throw")) throwSeed();
+    if (!event.target.closest?.("#seed-lock")) return;
+    wasLocked = !isLocked();
+    $("#seed-lock").setAttribute("aria-pressed", String(wasLocked));
+    if (!wasLocked && !$("#seed").value) throwSeed();
+  });
+
   // --- places to fill in: "a {animal} in {style}" ---------------------------------------------------------------------
 
   const VARIABLE = /\{(\p{L}[\p{L}\p{N}_ -]{0,29})\}/gu, VARIABLES_MAX = 8;
@@ -181,6 +238,8 @@
     if (!compose()) return;
     window.flux2web.slots.renumber();
     fillIn();
+    dressSeed();
+    hintImages();
     fit();
     count();
     hold();
@@ -189,9 +248,9 @@
   function listenToCompose() {
     document.addEventListener("submit", beforeSending, true);
     document.addEventListener("change", (event) => event.target.closest("#compose-fields") && fit(), true); // never on leaving the prompt: the button must not move under the press
-    document.addEventListener("flux2web:slots", () => { fit(); htmx.trigger(compose(), "requote"); hold(); });
+    document.addEventListener("flux2web:slots", () => { fit(); hintImages(); htmx.trigger(compose(), "requote"); hold(); });
     document.addEventListener("input", (event) => {
-      if (event.target.id === "prompt") { count(); fillIn(); }
+      if (event.target.id === "prompt") { count(); fillIn(); hintImages(); }
       if (event.target.name === "value" || event.target.closest("#variations")) requoteSoon();
     });
     document.addEventListener("keydown", (event) => {
@@ -235,6 +294,7 @@
     if (!$("article.card", parse(xhr.responseText))) return plainNotice(SIGNED_OUT);
     apply(xhr.responseText, { own: true });
     openSheet(false);
+    if (!isLocked() && $("#seed").value && !$("#seed").disabled) throwSeed();
     const total = $$("article.card", parse(xhr.responseText)).length;
     tell(total === 1 ? "Sent: 1 picture" : `Sent: ${total} pictures`);
     askBalance();
@@ -247,7 +307,7 @@
     if (problem) { event.preventDefault(); toField(problem.dataset.field); }
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || event.defaultPrevented || !compose()?.hasAttribute("data-open")) return;
+    if (event.key !== "Escape" || event.defaultPrevented || $(":popover-open") || !compose()?.hasAttribute("data-open")) return;
     openSheet(false);
     $("#sheet-toggle").focus();
   });

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -124,6 +124,11 @@ class Site:
     def rows(self, sql: str, *args: object) -> list[tuple]:
         with sqlite3.connect(f"file:{self.var / 'flux2web.sqlite3'}?mode=ro", uri=True, timeout=20) as db:
             return db.execute(sql, args).fetchall()
+
+    def forget_drafts(self) -> None:
+        """What anybody left in a compose form."""
+        with closing(sqlite3.connect(self.var / "flux2web.sqlite3", timeout=20)) as db, db:
+            db.execute("DELETE FROM flux2web_draft")
 
     def states(self) -> list[str]:
         return [state for (state,) in self.rows("SELECT state FROM flux2web_task ORDER BY id")]

@@ -1,0 +1,270 @@
+"""Writing a prompt in a real browser: places to fill in, variations, the draft, earlier prompts, the shelf, the seed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from .test_studio import DONE_MS, GOLD, RED, RULES, TEAL, add, press
+
+pytestmark = pytest.mark.browser
+
+
+def fill_in(page: Page, name: str, values: str) -> None:
+    page.get_by_label(name, exact=True).fill(values)
+
+
+def kept(page: Page) -> None:
+    expect(page.locator("#draft-said")).to_have_text("Draft kept")
+
+
+# --- Places to fill in, and variations -------------------------------------------------------------------------------------
+
+
+def test_places_to_fill_in_come_and_go_as_one_writes_and_the_price_follows(sign_in, site):
+    page = sign_in()
+    page.fill("#prompt", "A {bird} in {style} by the sea")
+    expect(page.locator("#field-value .blank label")).to_have_text(["bird", "style"])
+    fill_in(page, "bird", "heron | owl | crane")
+    fill_in(page, "style", "ink | oil")
+    expect(page.locator("#go")).to_have_text(re.compile("Generate 6 · 60 credits"))
+    page.fill("#prompt", "A {bird} by the sea")
+    expect(page.locator("#field-value .blank label")).to_have_text(["bird"])
+    expect(page.locator("#go")).to_have_text(re.compile("Generate 3 · 30 credits"))
+    page.fill("#prompt", "In {style}, a {bird} by the sea")
+    expect(page.locator("#field-value .blank label")).to_have_text(["style", "bird"])
+    expect(page.get_by_label("style", exact=True)).to_have_value("ink | oil")
+    before = page.locator("article.card").count()
+    expect(page.locator("#go")).to_have_text(re.compile("Generate 6 · 60 credits"))
+    page.locator("#go").click()
+    expect(page.locator("article.card")).to_have_count(before + 6)
+    said = {text for (text,) in site.rows("SELECT prompt FROM flux2web_task ORDER BY id DESC LIMIT 6")}
+    assert said == {
+        f"In {style}, a {bird} by the sea" for style in ("ink", "oil") for bird in ("heron", "owl", "crane")
+    }
+    expect(page.locator("#prompt")).to_have_value("In {style}, a {bird} by the sea")
+    assert not page.errors
+
+
+def test_a_place_without_a_value_is_named_and_takes_the_cursor(sign_in):
+    page = sign_in()
+    page.fill("#prompt", "A {bird} on a {thing} at noon")
+    fill_in(page, "bird", "heron")
+    page.locator("#go").click()
+    expect(page.locator("#compose-problems")).to_contain_text("Give {thing} a value.")
+    expect(page.get_by_label("thing", exact=True)).to_be_focused()
+    expect(page.get_by_label("bird", exact=True)).to_have_value("heron")
+
+
+def test_further_shapes_and_families_multiply_and_the_button_says_so(sign_in):
+    page = sign_in()
+    page.locator("#variations summary").click()
+    expect(page.locator("#field-also_ratio [data-also='1:1']")).to_be_hidden()  # it is the first anyway
+    page.locator("#field-also_ratio [data-also='16:9']").click()
+    page.locator("#field-also_family [data-also='flex']").click()
+    expect(page.locator("#go")).to_have_text(re.compile("Generate 4 · 70 credits"))
+    expect(page.locator("#quote .line").first).to_contain_text("10 to 25 each × 4")
+    page.fill("#ceiling", "50")
+    expect(page.locator("#quote")).to_contain_text("Above your ceiling of 50 credits")
+    page.fill("#prompt", "A lighthouse of four kinds")
+    page.locator("#go").click()
+    expect(page.locator("#ceiling-error")).to_contain_text("These 4 cost 70 credits together; your ceiling is 50.")
+    expect(page.locator("#ceiling")).to_be_focused()
+
+
+def test_the_quote_tells_why_and_what_the_others_cost(sign_in):
+    page = sign_in()
+    page.locator("#others summary").click()
+    expect(page.locator("#others li", has_text="Flux2API")).to_contain_text("30 credits")
+    page.locator("label[data-resolution='2K']").click()
+    expect(page.locator("#go")).to_contain_text("15 credits")
+    expect(page.locator("#others")).to_have_attribute("open", "")  # what is being read stays open
+
+
+# --- The draft --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_typed_is_kept_and_is_there_in_another_browser(sign_in, site):
+    page = sign_in()
+    add(page, RED, TEAL)
+    page.fill("#prompt", "Kept: {what} and image 1")
+    fill_in(page, "what", "a boat")
+    page.locator("label[data-family=flex]").click()
+    page.locator("#field-count label", has_text="5").click()
+    expect(page.locator("#slots img")).to_have_count(2)
+    kept(page)
+    site.wait_until(lambda: "a boat" in str(site.rows('SELECT "values" FROM flux2web_draft')), 10)
+    site.wait_until(lambda: '"count": "5"' in str(site.rows('SELECT "values" FROM flux2web_draft')), 10)
+    page.context.clear_cookies()
+    page.goto(f"{site.url}/accounts/login/")
+    page.fill("[name=login]", "ana@example.com")
+    page.fill("[name=password]", "a long pass phrase 1")
+    page.click("main form button")
+    page.wait_for_url("**/t/north/")
+    expect(page.locator("#prompt")).to_have_value("Kept: {what} and image 1")
+    expect(page.get_by_label("what", exact=True)).to_have_value("a boat")
+    expect(page.locator("[name=family]:checked")).to_have_value("flex")
+    expect(page.locator("[name=count]:checked")).to_have_value("5")
+    expect(page.locator("#slots img")).to_have_count(2)
+
+
+def test_the_last_words_before_a_reload_are_not_lost(sign_in):
+    page = sign_in()
+    page.fill("#prompt", "Typed just now, with no time to keep it")
+    page.reload()
+    expect(page.locator("#prompt")).to_have_value("Typed just now, with no time to keep it")
+
+
+def test_clearing_can_be_undone(sign_in, site):
+    page = sign_in()
+    add(page, GOLD)
+    expect(page.locator("#slots img")).to_have_count(1)
+    page.fill("#prompt", "Soon gone")
+    page.locator("#clear").click()
+    expect(page.locator("#cleared")).to_be_visible()
+    expect(page.locator("#prompt")).to_have_value("")
+    expect(page.locator("#slots img")).to_have_count(0)
+    expect(page.locator("#prompt")).to_be_focused()
+    page.locator("#cleared button").click()
+    expect(page.locator("#prompt")).to_have_value("Soon gone")
+    expect(page.locator("#slots img")).to_have_count(1)
+
+
+# --- Earlier prompts ---------------------------------------------------------------------------------------------------------
+
+
+def test_alt_and_arrows_walk_through_earlier_prompts_and_back_to_what_was_typed(sign_in):
+    page = sign_in()
+    for prompt in ("Walk: the first", "Walk: the second"):
+        press(page, prompt)
+    page.fill("#prompt", "half a thought")
+    page.focus("#prompt")
+    for key, words in (
+        ("ArrowUp", "Walk: the second"),
+        ("ArrowUp", "Walk: the first"),
+        ("ArrowDown", "Walk: the second"),
+        ("ArrowDown", "half a thought"),
+        ("ArrowDown", "half a thought"),
+    ):
+        page.keyboard.press(f"Alt+{key}")
+        expect(page.locator("#prompt")).to_have_value(words)
+
+
+def test_earlier_prompts_are_found_by_words_and_taken_with_undo(sign_in):
+    page = sign_in()
+    press(page, "Marmalade jars on a sill")
+    press(page, "Something else entirely")
+    page.fill("#prompt", "not this")
+    page.get_by_role("link", name="Earlier").click()
+    page.locator("#earlier-q").fill("marmal")
+    expect(page.locator("#own-prompts [data-earlier]")).to_have_text(["Marmalade jars on a sill"])
+    page.locator("#own-prompts [data-earlier]").click()
+    expect(page.locator("#own-prompts")).to_be_hidden()
+    expect(page.locator("#prompt")).to_have_value("Marmalade jars on a sill")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#prompt")).to_have_value("not this")
+
+
+# --- The shelf ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_prompt_goes_to_the_shelf_and_comes_back_and_counts_its_uses(sign_in, site):
+    page = sign_in()
+    page.fill("#prompt", "A {bird} for the shelf")
+    fill_in(page, "bird", "wren")
+    page.get_by_role("link", name="Save this prompt").click()
+    page.locator("#keep-form button", has_text="Put on the shelf").click()
+    expect(page.locator("#keep-error")).to_have_text("Give it a title.")
+    page.fill("#keep-title", "Shelf bird")
+    page.keyboard.press("Enter")
+    expect(page.locator("#keep-body")).to_contain_text("is on the shelf")
+    page.get_by_role("button", name="Done").click()
+    before = page.locator("article.card").count()
+    page.locator("#go").click()
+    expect(page.locator("article.card")).to_have_count(before + 1)
+    expect(page.locator("article.card").first).to_have_attribute("data-state", "done", timeout=DONE_MS)
+    page.goto(f"{site.url}/t/north/prompts/")
+    line = page.locator(".shelf-line", has_text="Shelf bird")
+    expect(line).to_contain_text("used 1 time")
+    expect(line).to_contain_text("100 % ended well")
+    expect(line.locator("img")).to_be_visible()
+    line.get_by_role("link", name="Use").click()
+    expect(page.locator("#prompt")).to_have_value("A {bird} for the shelf")
+    expect(page.locator("#compose-from")).to_contain_text("From the shelf: Shelf bird")
+    expect(page.get_by_label("bird", exact=True)).to_be_visible()
+
+
+# --- The seed, and what the prompt says of the images -------------------------------------------------------------------------
+
+
+def test_a_thrown_seed_stays_while_it_is_locked_and_changes_after_each_press_when_it_is_not(sign_in, site):
+    page = sign_in()
+    page.select_option("#provider", "vtrix")
+    expect(page.locator("#go")).to_contain_text(
+        "12 credits"
+    )  # what is pressed before that is refused, at another price
+    page.locator("#more summary").click()
+    page.locator("#seed-throw").click()
+    first = page.input_value("#seed")
+    assert first.isdigit()
+    press(page, "Dice: the same seed")
+    expect(page.locator("#seed")).to_have_value(first)
+    page.locator("#seed-lock").click()
+    expect(page.locator("#seed-lock")).to_have_attribute("aria-pressed", "false")
+    press(page, "Dice: another seed")
+    expect(page.locator("#seed")).not_to_have_value(first)
+    seeds = [seed for (seed,) in site.rows("SELECT seed FROM flux2web_task ORDER BY id DESC LIMIT 2")]
+    assert seeds == [int(first)] * 2
+
+
+def test_an_image_that_is_named_but_missing_or_there_but_never_named_is_hinted_at_and_sent_all_the_same(sign_in):
+    page = sign_in()
+    hint = page.locator("#images-said")
+    page.fill("#prompt", "Put the sky of image 4 behind")
+    expect(hint).to_have_text("Image 4 is named but not there.")
+    add(page, RED, TEAL, GOLD)
+    expect(page.locator("#slots img")).to_have_count(3)
+    page.fill("#prompt", "Images 1 and 2 on one wall")
+    expect(hint).to_have_text("Image 3 is never named.")
+    page.fill("#prompt", "Images 1 to 3 on one wall")
+    expect(hint).to_be_empty()
+    press(page, "Image 1 on a wall of its own")
+
+
+# --- For all eyes, ears and widths -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 768, 360])
+def test_the_form_and_the_shelf_are_for_everyone_and_nothing_scrolls_sideways(sign_in, site, width, scheme):
+    page = sign_in(width, 780, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce", has_touch=width < 768)
+
+    def nothing_wrong(place: str) -> None:
+        found = Axe().run(page, options={"runOnly": RULES}).response["violations"]
+        assert [(place, rule["id"], rule["nodes"][0]["html"]) for rule in found] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, place
+
+    page.fill("#prompt", "A {very long name of a variable} in {style}, image 3")
+    if width < 1024:
+        page.locator("#sheet-toggle").click()
+    page.locator("#variations summary").click()
+    page.locator("#more summary").click()
+    page.fill("#seed", "4294967295")
+    expect(page.locator("#field-value .blank")).to_have_count(2)
+    nothing_wrong("form")
+    page.get_by_role("link", name="Earlier").click()
+    expect(page.locator("#own-prompts #earlier > *").first).to_be_visible()
+    nothing_wrong("earlier")
+    page.keyboard.press("Escape")
+    page.get_by_role("link", name="Save this prompt").click()
+    page.fill("#keep-title", f"For all eyes {width} {scheme}")
+    nothing_wrong("save")
+    page.keyboard.press("Enter")
+    expect(page.locator("#keep-body")).to_contain_text("is on the shelf")
+    number = page.locator("[data-saved]").get_attribute("data-saved")
+    for path in ("prompts/", "prompts/?new=1", "prompts/?q=nothingofthis", f"prompts/{number}/", "prompts/mine/"):
+        page.goto(f"{site.url}/t/north/{path}")
+        nothing_wrong(path)
