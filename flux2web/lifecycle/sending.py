@@ -84,7 +84,14 @@ def _blocked(task: Task) -> Next | None:
     if waited_s > settings.QUEUED_LIMIT_S:
         message = "No provider could take this for a quarter of an hour. Try again later, or ask a site admin."
         return moves.fail(task, Kind.MAINTENANCE, message, cause="limit", came_from=(State.QUEUED,))
-    return moves.again(task, min(pace.ASK_AGAIN_S, settings.QUEUED_LIMIT_S / 4), waited_s=waited_s)
+    return moves.again(task, min(_ask_again_s(), settings.QUEUED_LIMIT_S / 4), waited_s=waited_s)
+
+
+def _ask_again_s() -> float:
+    """However many wait while a provider rests, their looks must not become the load: fifty a second at most, as long as
+    that counts the whole time (settings.GAP_MAX_S)."""
+    waiting = Task.objects.filter(state=State.QUEUED, account=None).count()
+    return min(max(pace.ASK_AGAIN_S, waiting / 50), settings.GAP_MAX_S) * random.uniform(0.8, 1)
 
 
 class Turn(NamedTuple):
