@@ -103,6 +103,7 @@ WORDS = {  # what went wrong, in the order of the page
 }
 STEPS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
 BARS = 10
+FAILURES_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -190,10 +191,12 @@ class Failure:
 
 
 def failures(account: ProviderAccount, limit: int = 10) -> list[Failure]:
-    """The newest, at the create or afterwards. Of what is out of everybody's sight the number stays."""
-    attempts = Attempt.objects.filter(account=account, outcome__in=NOT_TAKEN).select_related("task__team")
+    """The newest of the last month, at the create or afterwards."""
+    since = timezone.now() - timedelta(days=FAILURES_DAYS)
+    attempts = Attempt.objects.filter(account=account, created__gte=since, outcome__in=NOT_TAKEN)
+    attempts = attempts.select_related("task__team")
     sending = [_not_taken(row) for row in attempts.order_by("-created")[:limit]]
-    tasks = Task.objects.filter(account=account, state=State.FAILED, finished_at__isnull=False)
+    tasks = Task.objects.filter(account=account, state=State.FAILED, finished_at__gte=since)
     failed = tasks.filter(accepted_at__isnull=False).select_related("team").order_by("-finished_at")[:limit]
     drawing = [
         Failure(row.finished_at, WORDS.get(row.fail_kind, ""), row.fail_message, row)
@@ -222,6 +225,7 @@ def silent(now: datetime) -> dict[int, int]:
         task__account__in=list(ProviderAccount.objects.switched_on().values_list("pk", flat=True)),
         task__account=F("account"),
         task__finished_at__gte=since,
+        created__gte=since - timedelta(hours=HOURS),  # nothing is under way for longer; and no older rows are read
         with_callback=True,
         outcome=Outcome.ACCEPTED,
     )

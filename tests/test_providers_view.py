@@ -107,7 +107,7 @@ def test_before_its_first_task_the_page_says_so(admin, revid):
     page = text(admin.get("/console/providers/revid/"))
     assert "no task has ended" in page
     assert "No picture was finished in the last 24 hours." in page
-    assert "None that we know of." in page
+    assert "None in the last 30 days." in page
 
 
 def test_before_there_is_an_account_there_are_only_settings(admin, db):
