@@ -19,11 +19,11 @@ from typing import Any
 import structlog
 from django.core.files.storage import default_storage
 from django.db import connection, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from . import imaging
-from .models import Audit, Budget, Entry, Heartbeat, Period, Reference, Result, Tally, Task, Team, Usage
+from .models import Audit, Budget, Entry, Heartbeat, Period, Reference, Result, Tally, Task, TaskReference, Team, Usage
 from .money import CREDITS_MAX, credits_text, format_credits
 
 FINDINGS_MAX = 100  # of one invariant; beyond that the number says enough
@@ -593,11 +593,12 @@ def _unreadable_results(known: set[str]) -> Iterator[Finding]:
 
 
 def _missing_references(known: set[str]) -> Iterator[Finding]:
-    """I33: a reference that members may still use can be opened."""
-    for reference in _pages(Reference.objects.all()):
+    """I33: a reference that members may still use, or that a task shows although it was deleted, can be opened."""
+    shown = Exists(TaskReference.objects.filter(reference=OuterRef("pk")))
+    for reference in _pages(Reference.objects.annotate(is_shown=shown)):
         keys = (reference.key, reference.thumb_key)
         known.update(keys)
-        problem = "" if reference.deleted_at else _missing(keys)
+        problem = "" if reference.deleted_at and not reference.is_shown else _missing(keys)
         if problem:
             yield Finding("I33", f"reference {reference.pk} ({reference.name}): {problem}", reference.team_id)
 
