@@ -1,0 +1,305 @@
+"""The images of a picture in a real browser: brought in every way, moved, named in the prompt, kept in the library."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+import zlib
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from ..pictures import picture
+
+pytestmark = pytest.mark.browser
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+BOTH = pytest.mark.parametrize("wide", [True, False], ids=["desktop", "phone"])
+
+
+def drawn(name: str) -> bytes:
+    """Another picture for each name: the same one again from the same person is the image that is there already."""
+    return picture(f"#{zlib.crc32(name.encode()) & 0xFFFFFF:06x}", (300, 200))
+
+
+def file(name: str) -> dict:
+    return {"name": name, "mimeType": "image/png", "buffer": drawn(name)}
+
+
+TEXT = {"name": "notes.png", "mimeType": "image/png", "buffer": b"Dear diary"}
+
+
+@pytest.fixture
+def studio(sign_in, site):
+    """studio(wide) is a fresh browser on an empty form, its images in sight."""
+
+    def make(wide: bool = True) -> Page:
+        options = {} if wide else {"has_touch": True, "is_mobile": True}
+        page = sign_in(width=1280 if wide else 360, height=900 if wide else 780, **options)
+        page.wait_for_function("window.flux2web?.slots")
+        page.evaluate("document.querySelectorAll('#slots [data-slot=remove]').forEach((button) => button.click())")
+        expect(page.locator("#slots .slot:not(.add)")).to_have_count(0)  # what the draft of another test left
+        page.fill("#prompt", "")
+        open_images(page)
+        return page
+
+    return make
+
+
+def open_images(page: Page) -> None:
+    if page.locator("#sheet-toggle").is_visible() and page.get_attribute("#sheet-toggle", "aria-expanded") != "true":
+        page.click("#sheet-toggle")
+    expect(page.locator("#add-slot, [data-full]").first).to_be_visible()
+
+
+def add(page: Page, *files: dict) -> None:
+    page.set_input_files("#files", list(files))
+
+
+def ready(page: Page, *names: str) -> None:
+    """These images, in this order, and no other."""
+    images = page.locator("#slots img")
+    expect(images).to_have_count(len(names))
+    for number, name in enumerate(names, 1):
+        expect(images.nth(number - 1)).to_have_attribute("alt", f"Image {number}: {name}")
+
+
+def findings(page: Page) -> list[str]:
+    found = Axe().run(page, options={"runOnly": {"type": "tag", "values": RULES}})
+    return [f"{it['id']}: {node['html'][:120]}" for it in found.response["violations"] for node in it["nodes"]]
+
+
+def no_sideways_scroll(page: Page) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+# --- The errand ------------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_images_are_brought_moved_named_kept_renamed_thrown_out_and_used_again(studio, site, wide):
+    mark = "wide" if wide else "narrow"
+    page = studio(wide)
+    add(page, file(f"red-{mark}.png"), TEXT, file(f"teal-{mark}.png"))
+    refused = page.locator(".slot[data-state=refused]")
+    expect(refused).to_contain_text("notes.png: This file is text.")
+    refused.locator("[data-slot=remove]").click()
+    ready(page, f"red-{mark}.png", f"teal-{mark}.png")
+    page.locator("#slots .slot").nth(1).hover()
+    page.get_by_label("Move image 2 left").click()
+    ready(page, f"teal-{mark}.png", f"red-{mark}.png")
+    page.fill("#prompt", "Hang on a wall")
+    page.get_by_label("Write “image 2” into the prompt").click()
+    expect(page.locator("#prompt")).to_have_value("Hang on a wall image 2")
+    expect(page.locator("#prompt")).to_be_focused()
+    open_images(page)
+    assert findings(page) == []
+    no_sideways_scroll(page)
+
+    page.goto(f"{site.url}/t/north/references/?q={mark}")
+    expect(page.locator("#library .cover")).to_have_count(2)
+    assert findings(page) == []
+    no_sideways_scroll(page)
+    page.get_by_role("link", name=f"red-{mark}.png", exact=False).first.click()
+    page.fill("[name=name]", f"Wall {mark}")
+    page.get_by_role("button", name="Rename").click()
+    expect(page.locator("h1")).to_have_text(f"Wall {mark}")
+    page.get_by_role("button", name="Open an address").click()
+    expect(page.locator("#addresses .copy input")).to_have_count(1)
+    address = page.locator("#addresses .copy input").input_value()
+    assert page.request.get(address).ok
+    assert findings(page) == []
+    no_sideways_scroll(page)
+    page.get_by_role("button", name="Close now").click()
+    expect(page.locator("#addresses .copy input")).to_have_count(0)
+    assert page.request.get(address).status == 404
+
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.get_by_role("button", name="Delete the image").click()
+    expect(page.locator("#notices")).to_contain_text(f"“Wall {mark}” is out of the library.")
+    page.locator("#notices").get_by_role("button", name="Undo").click()
+    expect(page.locator("#notices")).to_contain_text("is in the library again.")
+    page.goto(f"{site.url}/t/north/references/?q={mark}")
+    expect(page.locator("#library .cover")).to_have_count(2)
+    page.get_by_label(f"Use Wall {mark}").click()
+    page.wait_for_url("**/t/north/**")
+    expect(page.locator(f"#slots img[alt$='Wall {mark}']")).to_have_count(1)
+    assert page.errors == [error for error in page.errors if "422" in error or "404" in error]
+
+
+# --- Slots -----------------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_is_dragged_to_its_place(studio):
+    page = studio()
+    add(page, file("one.png"), file("two.png"), file("three.png"))
+    ready(page, "one.png", "two.png", "three.png")
+    slots = page.locator("#slots .slot")
+    slots.nth(2).drag_to(slots.nth(0))
+    ready(page, "three.png", "one.png", "two.png")
+
+
+def test_the_name_of_an_image_goes_where_the_cursor_is(studio):
+    page = studio()
+    add(page, file("first.png"), file("second.png"))
+    ready(page, "first.png", "second.png")
+    page.locator("#prompt").click()
+    page.keyboard.type("Put  beside the door")
+    page.evaluate("document.querySelector('#prompt').setSelectionRange(4, 4)")
+    page.get_by_label("Write “image 2” into the prompt").click()
+    expect(page.locator("#prompt")).to_have_value("Put image 2 beside the door")
+
+
+def test_what_is_too_large_is_known_before_it_is_sent_and_shrunk_by_who_agrees(studio):
+    page = studio()
+    sent = []
+    page.on("request", lambda request: request.method == "POST" and "/references/" in request.url and sent.append(1))
+    page.evaluate(
+        """() => {
+          const transfer = new DataTransfer();
+          const film = new File(["x"], "film.jpg", { type: "image/jpeg" });
+          Object.defineProperty(film, "size", { value: 2 ** 30 });
+          window.film = film;
+        }"""
+    )
+    page.evaluate(
+        """() => {
+          const event = new Event("paste", { bubbles: true, cancelable: true });
+          event.clipboardData = { files: [window.film], getData: () => "" };
+          document.body.dispatchEvent(event);
+        }"""
+    )
+    refused = page.locator(".slot[data-state=refused]")
+    expect(refused).to_contain_text("film.jpg: 1.0 GB is too large, 10 MB at most. Make it smaller first.")
+    expect(refused.locator(".remedy")).to_have_count(0)
+    refused.locator("[data-slot=remove]").click()
+    large = {"name": "large.png", "mimeType": "image/png", "buffer": drawn("large.png") + bytes(11 * 2**20)}
+    add(page, large)
+    expect(refused).to_contain_text("large.png: 11.1 MB is too large, 10 MB at most.")
+    assert sent == []
+    page.get_by_role("button", name="Shrink it").click()
+    ready(page, "large.png")
+
+
+def test_an_upload_that_was_cut_off_is_tried_again_while_the_others_go_on(studio):
+    page = studio()
+    state = {"cut": True}
+
+    def once(route):
+        if state["cut"] and "torn.png" in (route.request.post_data_buffer or b"").decode("latin1"):
+            state["cut"] = False
+            return route.abort()
+        return route.continue_()
+
+    page.route("**/references/", once)
+    add(page, file("torn.png"), file("whole.png"))
+    expect(page.locator(".slot[data-state=refused]")).to_contain_text("torn.png: the upload was cut off.")
+    expect(page.locator("#slots img")).to_have_count(1)
+    page.get_by_role("button", name="Try again").click()
+    ready(page, "torn.png", "whole.png")
+
+
+def test_three_are_uploaded_at_once_and_each_tells_how_far_it_is(studio):
+    page = studio()
+    held, holding = [], [True]
+    page.route("**/references/", lambda route: held.append(route) if holding else route.continue_())
+    add(page, *(file(f"three-{number}.png") for number in range(1, 6)))
+    expect(page.locator("#slots .slot[data-state=uploading]")).to_have_count(5)
+    expect(page.locator("#slots .step", has_text="Waiting")).to_have_count(2)
+    expect(page.locator("#go-said")).to_have_text("Waiting for 5 uploads.")
+    deadline = time.monotonic() + 10
+    while len(held) < 3 and time.monotonic() < deadline:
+        page.wait_for_timeout(20)
+    assert len(held) == 3
+    holding.clear()
+    for route in held:
+        route.continue_()
+    ready(page, *(f"three-{number}.png" for number in range(1, 6)))
+
+
+PASTE = """([files, target]) => {
+  const transfer = new DataTransfer();
+  const bytes = (data) => Uint8Array.from(atob(data), (char) => char.charCodeAt(0));
+  for (const { name, type, data } of files) transfer.items.add(new File([bytes(data)], name, { type }));
+  const event = new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true });
+  document.querySelector(target).dispatchEvent(event);
+}"""
+DROP = PASTE.replace('new ClipboardEvent("paste", { clipboardData:', 'new DragEvent("drop", { dataTransfer:')
+
+
+def carried(name: str, kind: str, data: bytes) -> dict:
+    return {"name": name, "type": kind, "data": base64.b64encode(data).decode()}
+
+
+def test_a_picture_is_pasted_and_what_is_none_changes_nothing(studio):
+    page = studio()
+    page.fill("#prompt", "As it was")
+    page.evaluate(PASTE, [[carried("list.pdf", "application/pdf", b"%PDF")], "#prompt"])
+    expect(page.locator("#slots-said")).to_have_text("“list.pdf” is no picture, so nothing was added.")
+    page.evaluate(PASTE, [[], "#prompt"])
+    expect(page.locator("#slots .slot:not(.add)")).to_have_count(0)
+    page.evaluate(PASTE, [[carried("pasted.png", "image/png", drawn("pasted.png"))], "#prompt"])
+    ready(page, "pasted.png")
+    expect(page.locator("#prompt")).to_have_value("As it was")
+
+
+def test_nine_files_dropped_anywhere_at_once_fill_eight_places(studio):
+    page = studio()
+    files = [carried(f"dropped-{n}.png", "image/png", drawn(f"dropped-{n}.png")) for n in range(1, 10)]
+    page.evaluate(DROP, [files, "#cards"])
+    expect(page.locator("#slots-said")).to_have_text("8 of 8: remove one to add “dropped-9.png”.")
+    ready(page, *(f"dropped-{n}.png" for n in range(1, 9)))
+
+
+# --- Picking ---------------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_images_are_picked_from_the_library_and_from_what_was_made(studio, site, wide):
+    page = studio(wide)
+    mark = "wide" if wide else "narrow"
+    add(page, file(f"pick-{mark}.png"))
+    ready(page, f"pick-{mark}.png")
+    prompt = f"A picture to pick, {mark}"
+    page.locator("#prompt").fill(prompt)
+    page.press("#prompt", "Control+Enter")
+    expect(page.locator("article.card[data-state=done]", has_text=prompt)).to_be_visible(timeout=30_000)
+    open_images(page)
+    page.locator("#slots [data-slot=remove]").first.click()
+    ready(page)
+    page.locator("[data-pick]").click()
+    library = page.locator("#picker .picks button")
+    expect(library.first).to_be_visible()
+    assert findings(page) == []
+    page.fill("#picker-q", f"pick-{mark}")
+    expect(library).to_have_count(1)
+    library.click()
+    expect(library).to_have_attribute("aria-pressed", "true")
+    library.click()
+    expect(library).to_have_attribute("aria-pressed", "false")
+    library.click()
+    expect(library).to_have_attribute("aria-pressed", "true")
+    page.locator("#picker [data-pick-tab]", has_text="Pictures").click()
+    made = page.locator("#picker [data-post]")
+    made.first.click()
+    expect(made.first).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#picker-said")).to_have_text("2 of 8 images")
+    page.get_by_role("button", name="Done").click()
+    expect(page.locator("#picker")).to_be_hidden()
+    expect(page.locator("#slots img").nth(0)).to_have_attribute("alt", f"Image 1: pick-{mark}.png")
+    expect(page.locator("#slots img").nth(1)).to_have_attribute("alt", re.compile(r"Image 2: picture-\d+\."))
+
+
+# --- Without the script ----------------------------------------------------------------------------------------------------
+
+
+def test_the_library_works_without_javascript(sign_in, site):
+    page = sign_in(java_script_enabled=False)
+    page.goto(f"{site.url}/t/north/references/")
+    page.set_input_files("#file", [file("plain-one.png"), TEXT, file("plain-two.png")])
+    page.get_by_role("button", name="Upload", exact=True).click()
+    expect(page.locator("#notices")).to_contain_text("notes.png: This file is text.")
+    expect(page.locator("#notices")).to_contain_text("2 images kept.")
+    page.get_by_label("Use plain-two.png").click()
+    expect(page.locator("#slots img[alt$='plain-two.png']")).to_have_count(1)
