@@ -248,7 +248,7 @@
   }
 
   function makeGroup(id, mate) {
-    const group = parse(`<section class="batch" id="batch-${Number(id)}"><header class="batch-head" id="batch-${Number(id)}-head"></header><h3 class="apart">Failed</h3></section>`).body.firstElementChild;
+    const group = parse(`<div class="batch" role="group" id="batch-${Number(id)}"><header class="batch-head" id="batch-${Number(id)}-head"></header><h3 class="apart">Failed</h3></div>`).body.firstElementChild;
     mate.before(document.adoptNode(group));
     moveInto(group, mate, $(".apart", group));
     return group;
@@ -472,7 +472,7 @@
     if (kind === "card") apply(data);
     else if (kind === "balance") askBalance();
     else if (kind === "gone") vanish(data.split(","));
-    else if (kind === "catch-up") catchUp();
+    else if (kind === "catch-up") catchUpAll();
     else if (kind === "silence") heardAt = 0;
   }
 
@@ -535,6 +535,12 @@
     return { have: have.join(","), after: newest || "" };
   }
 
+  /** After a time in which nothing was heard. */
+  function catchUpAll() {
+    $$("[data-head]").forEach((head) => askHead(head.dataset.head));
+    catchUp();
+  }
+
   async function catchUp() {
     const { have, after } = wanted();
     if (!have && !after) return;
@@ -543,7 +549,6 @@
     const gone = answer?.headers.get("X-Gone");
     if (gone) vanish(gone.split(","));
     $$("[data-head]:not([data-resting])").forEach((head) => askHead(head.dataset.head));
-    if (headsWanted.size) headTimer ||= setTimeout(askHeads, jitter(400));
     if (answer) askBalance();
   }
 
@@ -562,7 +567,7 @@
   function wake() {
     [failures, steps] = [0, 0];
     if (mayStream()) openStream();
-    catchUp();
+    catchUpAll();
     poll();
     age();
   }

@@ -182,7 +182,11 @@ def retry_failed(member: Membership, batch: Batch, *, price_seen: int | None) ->
     tasks = _failed_of(member, batch)
     if not tasks:
         return Refusal("input", "", "Nothing of this failed, or all of it was tried again already.")
-    return create(member, _order_of_all(tasks), key=f"failed:{batch.pk}:{tasks[0].pk}", price_seen=price_seen)
+    outcome = create(member, _order_of_all(tasks), key=f"failed:{batch.pk}:{tasks[0].pk}", price_seen=price_seen)
+    if isinstance(outcome, Batch):
+        for task in tasks:  # what stands above them offers this no longer
+            bus.publish_task(task.team_id, task.pk)
+    return outcome
 
 
 def retry_failed_price(member: Membership, batch: Batch) -> Quote | Refusal | None:

@@ -1,0 +1,243 @@
+"""Cards in every state, and batches as groups, in a real browser: what they say, what one can do, and whom it suits."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from ..site import Site
+
+pytestmark = pytest.mark.browser
+DONE_MS = 30_000
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+# One task of each kind, none of which is due before tomorrow, and a batch that rests half failed.
+STATES = """
+from datetime import timedelta
+from django.utils import timezone
+from flux2web.models import Batch, ProviderAccount, Result, Task, Team, User
+from tests import factories
+north, ana = Team.objects.get(slug="north"), User.objects.get(email="ana@example.com")
+revid = ProviderAccount.objects.get(provider="revid", sandbox=True)
+ProviderAccount.objects.filter(pk=revid.pk).update(record={"done": 40, "failed": 1, "median_s": 22, "p90_s": 40.5})
+now = timezone.now()
+later = {"due_at": now + timedelta(days=1)}
+def make(state, prompt, **fields):
+    known = {"account": revid} if state not in ("queued", "cancelled") else {}
+    return factories.make_task(north, user=ana, state=state, prompt=prompt, **known | fields)
+one = make("done", "A picture that is there")
+gone = make("done", "A picture whose file is gone")
+Result.objects.filter(task=gone).update(purged_at=now)
+make("cancelled", "Taken back")
+make("cancelled", "Ended by the rule", fail_message="2 of this batch failed, so the rest was not sent.")
+make("failed", "Failed", fail_message="Out of memory on worker 4.", fail_code="E_WORKER_OOM")
+make("failed", "Refused", fail_kind="moderation", fail_message="Flagged: violence.", fail_code="NSFW")
+make("uncertain", "Nobody knows", **later)
+make("saving", "Nearly there", provider_s=21.0, **later)
+make("running", "On its way", accepted_at=now - timedelta(seconds=11), **later)
+make("running", "Slower than usual", accepted_at=now - timedelta(minutes=5), **later)
+make("submitting", "Just sent", **later)
+make("queued", "In line first", in_line=True, quoted_provider="revid", **later)
+make("queued", "In line second", in_line=True, quoted_provider="revid", seed=77, **later)
+batch = factories.make_batch(north, ana)
+for state in ("done", "failed", "done", "failed"):
+    make(state, "Four of a kind, half of them failed", batch=batch)
+going = factories.make_batch(north, ana)
+Batch.objects.filter(pk=going.pk).update(stop_after=2)
+for state in ("done", "running", "queued"):
+    make(state, f"Three prompts, {state}", batch=going, **({} if state == "done" else later))
+Task.objects.update(version=3)
+"""
+
+
+@pytest.fixture(scope="module")
+def table(site) -> Site:
+    done = site.manage("shell", "-c", STATES)
+    assert done.returncode == 0, done.stderr
+    return site
+
+
+def card(page: Page, prompt: str):
+    return page.locator("article.card", has_text=prompt)
+
+
+def studio(page: Page, site: Site) -> None:
+    """With a form as it is for somebody new: what an earlier test typed is kept for its member."""
+    page.goto(f"{site.url}/t/north/?count=1")
+
+
+# --- What a card says and lets one do ----------------------------------------------------------------------------------------
+
+
+def test_every_state_says_what_is_and_what_one_can_do(table, sign_in):
+    page = sign_in()
+    said = {
+        "In line second": ("In line, 2nd of yours", "Comes back if cancelled", "Cancel"),
+        "On its way": ("Revid usually takes", "Held 10"),
+        "Slower than usual": ("Slower than usual. You may close this page.", "Look now", "Copy task id"),
+        "Nearly there": ("Saving our copy", "Made by Revid in 21 s"),
+        "Nobody knows": ("No answer yet", "next look in", "Look now", "Copy task id"),
+        "Out of memory on worker 4.": ("Not charged: 10 returned", "Retry · 10", "Edit and retry"),
+        "Refused": ("Refused by the model's filter", "Edit prompt"),
+        "Ended by the rule": ("2 of this batch failed, so the rest was not sent.", "Run again · 10"),
+        "whose file is gone": ("The original is no longer available", "Run again · 10"),
+        "A picture that is there": ("charged 10",),
+    }
+    for prompt, words in said.items():
+        for word in words:
+            expect(card(page, prompt).first).to_contain_text(word)
+    expect(card(page, "On its way").get_by_role("button", name="Copy task id")).to_be_hidden()
+    expect(card(page, "Refused").get_by_role("button", name="Retry")).to_have_count(0)
+
+
+def test_the_code_and_the_whole_error_are_in_the_details_and_can_be_copied(table, sign_in):
+    page = sign_in()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    failed = card(page, "Out of memory")
+    page.mouse.move(5, 5)
+    failed.scroll_into_view_if_needed()
+    box = failed.bounding_box()
+    failed.locator("summary").click()
+    expect(failed.locator(".fine")).to_contain_text("The provider calls it E_WORKER_OOM.")
+    assert failed.bounding_box() == box
+    failed.get_by_role("button", name="Copy error").click()
+    expect(failed.get_by_role("button", name="Copied")).to_be_visible()
+    text = page.evaluate("navigator.clipboard.readText()")
+    assert re.fullmatch(
+        r"Task \d+: Revid failed\. Out of memory on worker 4\. The provider calls it E_WORKER_OOM\.", text
+    )
+
+
+def renewed(page: Page, prompt: str, version: int, word: str) -> None:
+    """As if the server had drawn this card anew."""
+    page.evaluate(
+        """([prompt, version, word]) => {
+          const shown = [...document.querySelectorAll("article.card")];
+          const card = shown.find((node) => node.textContent.includes(prompt)).cloneNode(true);
+          card.dataset.version = version;
+          card.querySelector(".detail").textContent = word;
+          window.flux2web.apply(card.outerHTML);
+        }""",
+        [prompt, version, word],
+    )
+
+
+def test_the_same_version_may_say_something_else_and_an_older_one_nothing(table, sign_in):
+    page = sign_in()
+    renewed(page, "Nobody knows", 3, "Something else by now")
+    expect(card(page, "Nobody knows")).to_contain_text("Something else by now")
+    renewed(page, "Nobody knows", 2, "Something older")
+    expect(card(page, "Nobody knows")).to_contain_text("Something else by now")
+
+
+def test_details_that_are_being_read_stay_until_they_are_closed(table, sign_in):
+    page = sign_in()
+    failed = card(page, "Out of memory")
+    failed.locator("summary").click()
+    renewed(page, "Out of memory", 4, "Something else.")
+    expect(failed.locator("details")).to_have_attribute("open", "")
+    expect(failed.locator(".detail")).to_have_text("Out of memory on worker 4.")
+    failed.locator("summary").click()
+    expect(page.locator(".detail", has_text="Something else.")).to_be_attached()
+
+
+def test_a_card_that_changes_under_the_focus_keeps_it_and_no_button_becomes_another(table, sign_in):
+    page = sign_in()
+    waiting = card(page, "In line first")
+    card_id = waiting.get_attribute("id")
+    waiting.get_by_role("button", name="Cancel").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(f"#{card_id}")).to_have_attribute("data-state", "cancelled")
+    assert page.evaluate("document.activeElement.closest('article')?.id") == card_id
+    assert page.evaluate("document.activeElement.tagName") == "A"
+    expect(page.locator("#told")).to_have_text("Cancelled: In line first")
+
+
+def test_a_picture_becomes_an_image_of_the_form_from_its_card(table, sign_in, site):
+    page = sign_in()
+    studio(page, site)
+    made = card(page, "Three prompts, done")
+    made.hover()
+    made.get_by_role("button", name="as reference").click()
+    page.wait_for_url("**references=*")
+    expect(page.locator("#slots img")).not_to_have_count(0)
+
+
+# --- Batches -----------------------------------------------------------------------------------------------------------------
+
+
+def press_four(page: Page, site: Site, prompt: str) -> str:
+    """Sends four; the id of their group."""
+    page.goto(f"{site.url}/t/north/?count=4&provider=revid")
+    page.fill("#prompt", prompt)
+    expect(page.locator("#go")).to_contain_text("Generate 4 · 40 credits")
+    page.locator("#go").click()
+    mine = page.locator(".batch", has_text=prompt)
+    expect(mine).to_have_count(1)
+    return mine.get_attribute("id")
+
+
+def test_what_is_sent_together_comes_as_one_group_on_every_screen_and_its_head_follows(table, sign_in, site):
+    page, watcher = sign_in(), sign_in()
+    group = press_four(page, site, "A choir of four")
+    for screen in (page, watcher):
+        expect(screen.locator(f"#{group} article.card")).to_have_count(4)
+        expect(screen.locator(f"#{group} h2")).to_have_text("4 pictures")
+        expect(screen.locator(f"#{group} .stand")).to_contain_text("4 of 4 done", timeout=DONE_MS)
+    ids = [node.get_attribute("id") for node in page.locator(f"#{group} article.card").all()]
+    watcher.reload()
+    assert [node.get_attribute("id") for node in watcher.locator(f"#{group} article.card").all()] == ids
+
+
+def test_what_failed_stands_apart_and_is_tried_again_with_one_press(table, sign_in, site):
+    page, watcher = sign_in(), sign_in()
+    group = press_four(page, site, "Four that are refused [filter]")
+    page.mouse.move(5, 5)
+    expect(page.locator(f"#{group} .stand")).to_contain_text("4 failed", timeout=DONE_MS)
+    retry = page.locator(f"#{group}").get_by_role("button", name="Retry failed only · 40")
+    expect(retry).to_be_visible()
+    before = page.locator(".batch").count()
+    retry.click()
+    expect(page.locator(".batch")).to_have_count(before + 1)
+    for screen in (page, watcher):
+        expect(screen.locator(f"#{group}").get_by_role("button", name="Retry failed only")).to_have_count(0)
+
+
+def test_a_resting_group_shows_finished_and_failed_apart_as_a_reload_does(table, sign_in):
+    page = sign_in()
+    group = page.locator(".batch", has_text="Four of a kind")
+    expect(group.locator(".apart")).to_be_visible()
+    order = "nodes => nodes.map((node) => node.dataset.state)"
+    assert group.locator("article.card").evaluate_all(order) == ["done", "done", "failed", "failed"]
+    expect(group.locator(".stand")).to_have_text(re.compile(r"2 of 4 done\s*2 failed"))
+
+
+def test_what_waits_of_a_batch_is_taken_back_with_one_press(table, sign_in, site):
+    page, watcher = sign_in(), sign_in()
+    group = page.locator(".batch", has_text="Three prompts, queued")
+    group_id = group.get_attribute("id")
+    expect(group).to_contain_text("Stops after 2 failures")
+    group.get_by_role("button", name="Cancel what waits").click()
+    for screen in (page, watcher):
+        expect(screen.locator(f"#{group_id} .stand")).to_contain_text("1 cancelled")
+        expect(screen.locator(f"#{group_id}").get_by_role("button", name="Cancel what waits")).to_have_count(0)
+    assert site.rows("SELECT count(*) FROM flux2web_task WHERE state = 'running' AND prompt = 'Three prompts, running'")
+
+
+# --- For all eyes and widths -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 768, 360])
+def test_every_state_is_for_everyone_and_nothing_scrolls_sideways(table, sign_in, width, scheme):
+    page = sign_in(width, 900, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce", has_touch=width < 768)
+    expect(page.locator("article.card").first).to_be_visible()
+    found = Axe().run(page, options={"runOnly": RULES}).response["violations"]
+    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = page.locator("article.card .box").evaluate_all(
+        "nodes => nodes.map((node) => node.getBoundingClientRect().height)"
+    )
+    assert max(boxes) - min(boxes) < 1, "all boxes have one shape"
