@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from . import bus, ledger
-from .models import Act, Budget, Invite, Membership, Role, Team, User, write
+from .models import Act, Budget, Invite, Membership, Role, ShareLink, Team, User, write
 from .models.base import new_token, token_hash
 from .models.teams import MANAGERS
 from .money import credits_text
@@ -154,8 +154,9 @@ def _change(member: Membership, by: User, role: Role | None) -> None:
     else:
         Membership.objects.filter(pk=member.pk).update(role=role)
     lost = 0 if role in MANAGERS else _take_back_invitations(member)
+    closed = 0 if role else _close_share_links(member)
     if role != member.role:
-        _record_change(member, by, role, lost)
+        _record_change(member, by, role, lost, closed)
     bus.publish_access_changed(member.team_id)
 
 
@@ -166,9 +167,16 @@ def _take_back_invitations(member: Membership) -> int:
     return links.update(revoked_at=timezone.now())
 
 
-def _record_change(member: Membership, by: User, role: Role | None, lost: int) -> None:
+def _close_share_links(member: Membership) -> int:
+    """What somebody shows to guests, whoever is out of the team shows no more. Others of it can share it again."""
+    links = ShareLink.objects.filter(collection__team=member.team, made_by=member.user, revoked_at=None)
+    return links.filter(expires_at__gt=timezone.now()).update(revoked_at=timezone.now())
+
+
+def _record_change(member: Membership, by: User, role: Role | None, lost: int, closed: int) -> None:
     verb = "changed the role of" if role else "removed"
     change = f"{role.label.lower()}. Was: " if role else "Was: "
     links = f". Open invitations taken back: {lost}" if lost else ""
+    links += f". Links for guests closed: {closed}" if closed else ""
     note = f"{change}{member.get_role_display().lower()}{links}"
     Act.objects.record(by, verb, team=member.team, about=str(member.user), note=note)

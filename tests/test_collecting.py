@@ -9,10 +9,11 @@ import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
-from flux2web import access, collecting, history, shelf
+from flux2web import access, collecting, history, shelf, teams
 from flux2web.collecting import NO_COLLECTION, NO_PICTURE, NOT_YOURS
 from flux2web.history import Filters
 from flux2web.models import (
+    Act,
     Collection,
     CollectionItem,
     CollectionRole,
@@ -352,6 +353,19 @@ def row(m, pictures) -> Collection:
 
 def shared(m, row, **options) -> tuple[ShareLink, str]:
     return collecting.share(m("cleo"), row, **{"may_comment": True, "shows_prompts": False, **options})
+
+
+def test_the_links_of_somebody_who_leaves_the_team_are_closed(m, row, north):
+    _, hers = shared(m, row)
+    ben, token = collecting.share(m("ben"), row, may_comment=True, shows_prompts=False)
+    _, gone = shared(m, row)
+    teams.change_member(m("cleo"), m("ana"), Role.VIEWER)
+    assert access.share_link(hers) is not None  # still one of them
+    teams.change_member(m("cleo"), m("ana"), None)
+    assert [access.share_link(one) for one in (hers, gone)] == [None, None]
+    assert access.share_link(token) == ben
+    assert list(collecting.open_links(row)) == [ben]
+    assert "Links for guests closed: 2" in Act.objects.latest("pk").note
 
 
 def test_a_link_opens_until_it_runs_out_and_is_kept_hashed(m, row):
