@@ -151,17 +151,23 @@ def write_json(member: Membership, query: Mapping[str, Any], path: Path, progres
 
 def check_size(member: Membership, ids: Sequence[int]) -> tuple[int, int]:
     """How many pictures these are now, and their bytes. Raises TooMuch."""
+    pictures, size_bytes = weigh(member, ids)
+    if not pictures:
+        raise TooMuch("None of these has a picture that you may see. Choose others.")
+    if size_bytes > ZIP_MAX_BYTES:
+        most, here = f"{ZIP_MAX_BYTES / 2**30:.0f}", f"{size_bytes / 2**30:.1f}"
+        raise TooMuch(f"These pictures have {here} GB, and at most {most} GB go into one file. Choose fewer.")
+    return pictures, size_bytes
+
+
+def weigh(member: Membership, ids: Sequence[int]) -> tuple[int, int]:
+    """How many of these are pictures that the member sees, and their bytes."""
     pictures, size_bytes = 0, 0
     for start in range(0, len(ids), CHUNK):
         seen = access.tasks(member).filter(pk__in=ids[start : start + CHUNK])
         results = Result.objects.filter(purged_at=None, task__in=seen)
         found = results.aggregate(pictures=Count("pk"), size_bytes=Sum("size_bytes"))
         pictures, size_bytes = pictures + found["pictures"], size_bytes + (found["size_bytes"] or 0)
-    if not pictures:
-        raise TooMuch("None of these has a picture that you may see. Choose others.")
-    if size_bytes > ZIP_MAX_BYTES:
-        most, here = f"{ZIP_MAX_BYTES / 2**30:.0f}", f"{size_bytes / 2**30:.1f}"
-        raise TooMuch(f"These pictures have {here} GB, and at most {most} GB go into one file. Choose fewer.")
     return pictures, size_bytes
 
 

@@ -87,6 +87,30 @@
     const isLiked = fresh.getAttribute("aria-pressed") === "true";
     beat(heart, isLiked, Number($(".num", fresh)?.textContent || 0));
     tell(isLiked ? "Favourite" : "No longer a favourite");
+    if (new URLSearchParams(location.search).get("tab") === "favourites") haunt(heart.closest(".tile"), isLiked);
+  }
+
+  const GHOST_MS = 5000;
+
+  /** No favourite any more, it does not belong here; for a while it can be brought back where it was. */
+  function haunt(tile, isLiked) {
+    clearTimeout(tile.leaving);
+    tile.toggleAttribute("data-ghost", !isLiked);
+    $(".undo", tile)?.remove();
+    if (isLiked) return;
+    const undo = Object.assign(document.createElement("button"), { type: "button", className: "btn s undo", textContent: "Undo" });
+    undo.addEventListener("click", () => { like($(".heart", tile)); $("a", tile).focus({ preventScroll: true }); });
+    tile.append(undo);
+    tile.leaving = setTimeout(() => vanish(tile), GHOST_MS);
+  }
+
+  function vanish(tile) {
+    if (document.activeElement?.matches(".undo") && tile.contains(document.activeElement)) return (tile.leaving = setTimeout(() => vanish(tile), 1000));
+    const all = tiles(), next = all[all.indexOf(tile) + 1] || all[all.indexOf(tile) - 1];
+    if (next && tile.contains(document.activeElement)) go(next);
+    document.dispatchEvent(new CustomEvent("flux2web:gone", { detail: [tile.dataset.task] }));
+    tile.remove();
+    rove(document);
   }
 
   async function restore(button) {

@@ -31,6 +31,7 @@
   const MOST = 10000;
   const chosen = new Set();
   let all = null; // how many match, where all of them are chosen
+  let allBytes = 0; // and how much they weigh together
   let mode = false; // touch: a tap chooses
   let anchor = null;
   let shown = query();
@@ -41,6 +42,7 @@
     box.checked = isOn;
     if (isOn) chosen.add(box.value);
     else chosen.delete(box.value);
+    if (isOn) weights.set(box.value, Number(box.closest(".tile").dataset.bytes) || NaN);
     if (!isOn) all = null;
   }
 
@@ -53,6 +55,7 @@
       $("#bulk-many").textContent = all ? `All ${number(all)} selected` : `${number(chosen.size)} selected`;
       $("#bulk-all").hidden = Boolean(all) || !chosen.size;
       $("#bulk-every").checked = Boolean(all);
+      if ($("#bulk-size")) $("#bulk-size").textContent = size();
       $("#select-mode")?.setAttribute("aria-pressed", String(isSelecting()));
       const like = $("#bulk-like");
       if (like) {
@@ -62,6 +65,16 @@
       }
       for (const button of $$("button[name=verb], summary", bar)) button.toggleAttribute("data-idle", !chosen.size);
     });
+  }
+
+  const weights = new Map(); // of each picture that was chosen while it was on the page
+
+  /** What the zip will weigh; "" where nobody here knows. */
+  function size() {
+    let bytes = all ? allBytes : 0;
+    if (!all) for (const id of chosen) bytes += weights.get(id) ?? NaN;
+    if (!(bytes > 0)) return "";
+    return bytes < 2 ** 20 ? `${Math.max(1, Math.floor(bytes / 1024))} KB` : `${(bytes / 2 ** 20).toFixed(1)} MB`;
   }
 
   function none() {
@@ -96,7 +109,7 @@
     const found = answer?.ok && !answer.redirected && (await answer.json().catch(() => null));
     if (!found) return say(plain("The server did not say how many there are. Try again."));
     if (found.more) return say(plain(`${found.said} pictures match, and at most ${number(MOST)} can be chosen at once. Narrow the search.`));
-    all = found.count;
+    [all, allBytes] = [found.count, found.bytes];
     for (const box of boxes()) set(box, true);
     tell(`All ${found.said} selected`);
     draw();
@@ -242,6 +255,7 @@
     const ids = [...chosen];
     const gone = notice.dataset.gone;
     if (verb === "like" || verb === "unlike") ids.forEach((id) => beat(id, verb === "like"));
+    if (verb === "private" || verb === "team") ids.forEach((id) => lock(id, verb === "private"));
     if (ENDS.includes(verb)) {
       none();
       // Out of the trash, a tile is gone for good: its card, coming alive, must not bring it back here.
@@ -260,6 +274,20 @@
     heart.closest(".tile").toggleAttribute("data-liked", isLiked);
     const count = $(".num", heart);
     if (count) count.textContent = Math.max(0, Number(count.textContent) + (isLiked ? 1 : -1)) || "";
+  }
+
+  /** One's own alone: nobody else's was changed. */
+  function lock(id, isPrivate) {
+    const tile = document.getElementById(`tile-${id}`), by = tile && $(".by", tile);
+    if (!by || tile.dataset.author !== document.body.dataset.user) return;
+    $(".lock", by)?.remove();
+    if (!isPrivate) return;
+    const mark = Object.assign(document.createElement("span"), { className: "lock", title: "Only you see this" });
+    const words = Object.assign(document.createElement("span"), { className: "visually-hidden", textContent: mark.title });
+    const picture = $("button[value=private] svg", bar).cloneNode(true);
+    picture.classList.add("s");
+    mark.append(picture, words);
+    by.append(mark);
   }
 
   /** A verb that needs a word more asks for it here; the same form comes back while it does not do. */

@@ -13,6 +13,7 @@ from . import factories
 
 BULK, COUNT = "/t/north/history/bulk/", "/t/north/history/bulk/count/"
 HTMX = {"HX-Request": "true"}
+BYTES = len(factories.PNG)  # of each picture
 
 
 @pytest.fixture
@@ -189,7 +190,7 @@ def test_all_that_match_are_taken_without_being_named(client_for, cleo, hers, hi
 def test_all_with_words_are_those_that_the_words_find(client_for, cleo, north, hers):
     owls = [factories.make_task(north, user=cleo, state="done", prompt="An owl in the reeds") for _ in range(4)]
     client = client_for(cleo)
-    assert client.get(f"{COUNT}?q=owl").json() == {"count": 4, "more": False, "said": "4"}
+    assert client.get(f"{COUNT}?q=owl").json() == {"count": 4, "more": False, "said": "4", "bytes": BYTES * 4}
     act(client, "delete", "", all="1", filters="q=owl")
     assert (in_trash(owls), in_trash(hers)) == (4, 0)
 
@@ -205,10 +206,10 @@ def test_what_failed_is_among_them_only_where_it_was_asked_for(client_for, cleo,
 
 def test_they_are_counted_only_so_far(client_for, cleo, hers, his, monkeypatch):
     client = client_for(cleo)
-    assert client.get(COUNT).json() == {"count": 5, "more": False, "said": "5"}
+    assert client.get(COUNT).json() == {"count": 5, "more": False, "said": "5", "bytes": BYTES * 5}
     for module in ("views.bulk", "forms_bulk"):
         monkeypatch.setattr(f"flux2web.{module}.PICTURES_MAX", 4)
-    assert client.get(COUNT).json() == {"count": 4, "more": True, "said": "4+"}
+    assert client.get(COUNT).json() == {"count": 4, "more": True, "said": "4+", "bytes": 0}
     answer = act(client, "delete", "", all="1", filters="")
     assert "pictures at once" in said(answer)
     assert in_trash(hers) == 0

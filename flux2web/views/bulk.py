@@ -87,10 +87,12 @@ def matching(member: Membership, query: str) -> list[int]:
 @access.team(Role.VIEWER)
 @never_cache
 def count(request: HttpRequest, member: Membership) -> HttpResponse:
-    """How many there are, for whoever wants all of them: counted only then, and only so far."""
-    found = len(matching(member, request.META.get("QUERY_STRING", "")))
-    said = f"{PICTURES_MAX:,}+" if found > PICTURES_MAX else format_credits(found)
-    return JsonResponse({"count": min(found, PICTURES_MAX), "more": found > PICTURES_MAX, "said": said})
+    """How many there are, and how large, for whoever wants all of them: counted only then, and only so far."""
+    ids = matching(member, request.META.get("QUERY_STRING", ""))
+    found, is_more = len(ids), len(ids) > PICTURES_MAX
+    said = f"{PICTURES_MAX:,}+" if is_more else format_credits(found)
+    size_bytes = 0 if is_more else files.weigh(member, ids)[1]
+    return JsonResponse({"count": min(found, PICTURES_MAX), "more": is_more, "said": said, "bytes": size_bytes})
 
 
 # --- Doing ---------------------------------------------------------------------------------------------------------------

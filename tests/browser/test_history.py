@@ -141,6 +141,29 @@ def test_a_search_is_saved_and_found_again(look):
     expect(page).to_have_url(re.compile(r"\?q=night$"))
 
 
+def test_among_the_favourites_an_unloved_picture_stays_for_a_while_with_a_way_back(look, site):
+    page = look("dan")
+    for number in (0, 1):
+        heart = page.locator(".tile").nth(number).locator(".heart")
+        if heart.get_attribute("aria-pressed") != "true":
+            heart.click()
+            expect(page.locator("#told")).to_have_text("Favourite")
+            page.evaluate("document.getElementById('told').textContent = ''")
+    page.goto(f"{site.url}{HISTORY}?tab=favourites")
+    tile = page.locator(f"#{page.locator('.tile').first.get_attribute('id')}")
+    tile.locator(".heart").click()
+    expect(tile).to_have_attribute("data-ghost", "")
+    tile.get_by_role("button", name="Undo").click()
+    expect(tile).not_to_have_attribute("data-ghost", "")
+    expect(tile.locator(".heart")).to_have_attribute("aria-pressed", "true")
+    tile.locator(".heart").click()
+    expect(tile.get_by_role("button", name="Undo")).to_be_visible()
+    expect(tile).to_have_count(0, timeout=15_000)
+    page.reload()
+    expect(page.locator(".tile").first).to_be_visible()
+    expect(tile).to_have_count(0)
+
+
 def test_a_number_opens_its_picture_on_enter(look):
     page = look()
     number = page.locator(".tile").nth(3).get_attribute("data-task")

@@ -231,6 +231,33 @@ def test_hearts_for_many_and_back(look):
     expect(hearts[0]).to_have_attribute("aria-pressed", "false")
 
 
+def test_a_lock_comes_and_goes_with_who_sees_a_picture(look):
+    page = look("cleo", path=f"{HISTORY}?tab=mine")
+    for number in (0, 1):
+        tile(page, number).locator(".pick").click()
+    press(page, "Visibility")
+    page.get_by_role("button", name="Only you see them").click()
+    expect(page.locator("#notices")).to_contain_text("2 seen by you only.")
+    expect(page.locator("#found .tile .lock")).to_have_count(2)
+    expect(tile(page, 0).locator(".lock svg")).to_have_count(1)
+    press(page, "Visibility")
+    page.get_by_role("button", name="The team sees them").click()
+    expect(page.locator("#found .tile .lock")).to_have_count(0)
+
+
+def test_the_button_of_the_zip_says_how_large_it_will_be(look):
+    page = look("dan")
+    tile(page, 0).locator(".pick").click()
+    press(page, "Download")
+    one = page.locator("#bulk-size")
+    expect(one).to_have_text(re.compile(r"^\d+ KB$"))
+    page.locator("#bulk-all").click()
+    expect(many(page)).to_contain_text("All ")
+    expect(one).to_have_text(re.compile(r"^\d+\.\d MB$"))
+    tile(page, 3).locator(".pick").click()  # of those further down nobody here knows it
+    expect(many(page)).to_have_text(re.compile(r"^\d+ selected$"))
+
+
 def test_a_zip_is_made_and_taken_home(look, tmp_path):
     page = look("eve")  # a viewer: pictures may be looked at, and so be taken
     assert page.locator("#bulk [value=delete]").count() == 0
