@@ -95,7 +95,7 @@ class Engine:
         # Without this signal an in-process worker has no time limits (checked with Dramatiq 2.2.1).
         self._broker.emit_after("process_boot")
         for queue, threads in settings.WORKER_THREADS.items():
-            worker = dramatiq.Worker(self._broker, queues={queue}, worker_threads=threads, worker_timeout=500)
+            worker = dramatiq.Worker(self._broker, queues={queue}, worker_threads=threads, worker_timeout=1000)
             worker.start()
             self._workers.append(worker)
         self._clock.start()
