@@ -45,6 +45,10 @@ class Limits:
     size_bytes: int
     shrink_bytes: int
 
+    @property
+    def megabytes(self) -> int:
+        return self.size_bytes // 2**20
+
 
 LIMITS = Limits(REFERENCES_MAX, settings.UPLOAD_MAX_BYTES, imaging.SHRINK_MAX_BYTES)
 

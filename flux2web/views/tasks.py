@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Generic, TypeVar
 
-from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
@@ -27,6 +25,7 @@ from .. import (
     lifecycle,
     lineage,
     queries,
+    references,
     shelf,
     storage,
 )
@@ -34,7 +33,7 @@ from .. import cards as words
 from .. import live as stream
 from ..cards import Card
 from ..forms_history import FilterForm
-from ..models import Batch, Comment, Membership, Reference, Result, Role, State, Task, TaskReference
+from ..models import Batch, Comment, Membership, Role, State, Task, TaskReference
 from ..orders import Quote, Refusal
 from . import shelf as shelf_page
 
@@ -269,20 +268,12 @@ def use(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
     """The picture becomes one of the team's images. On to the studio, where it takes the next free slot."""
     task = access.task(member, task_id)
     try:
-        reference = _as_reference(member, access.result(member, task_id))
+        reference = references.from_result(member, access.result(member, task_id))
     except imaging.BadImage as problem:
         return _refused(request, task, f"This picture cannot be used as an image: {problem}")
     except (storage.StorageDown, FileNotFoundError):
         return _refused(request, task, forms.STORAGE_DOWN)
     return redirect(f"{reverse('studio', args=[member.team.slug])}?references={reference.pk}&what=image")
-
-
-def _as_reference(member: Membership, result: Result) -> Reference:
-    """A result may be larger than an upload: then as a JPEG."""
-    data, name = storage.read(result.key), f"picture-{result.task_id}.{storage.EXTENSIONS[result.mime]}"
-    if len(data) > settings.UPLOAD_MAX_BYTES:
-        data = imaging.convert(data, "JPEG").data
-    return storage.save_reference(member.team, member.user, BytesIO(data), name)
 
 
 @require_POST
