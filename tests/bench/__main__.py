@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 
-from . import added, calls, depth, files, holds, pages, rung
+from . import added, calls, depth, files, holds, pages, rung, scroll
 
 BENCHES = {
     "added": added.main,
@@ -11,6 +11,7 @@ BENCHES = {
     "holds": holds.main,
     "books": lambda: depth.compare("Money pages by ledger lines", "books", (1_000, 1_000_000), 1.5),
     "files": files.main,
+    "scroll": scroll.main,
     "calls": calls.main,
     "history": lambda: depth.compare("History by pictures", "history", (1_000, 1_000_000), 1.2),
 }
