@@ -475,7 +475,7 @@ def _seen(rule: RoutingRule) -> str:
 def _set_rule(was: RoutingRule, rule: RoutingRule, by: User) -> None:
     if _seen(was) != _seen(rule):
         rule.save(force_update=True)
-        Act.objects.record(by, "changed the rule of", about="routing", note=f"{rule} (was: {was})")
+        Act.objects.record(by, "changed the provider rule of", about="auto", note=f"{rule} (was: {was})")
 
 
 class ProviderForm(forms.Form):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -10,6 +11,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLResolver, get_resolver, resolve
+from django.utils import timezone
 
 from flux2web import audit
 from flux2web.forms_console import GrantForm, RulesForm
@@ -77,6 +79,24 @@ ACTS = [
     ("sam", "/console/teams/north/rules/", RULES, ("set the allowance of", "North", "5,000 credits on day 15")),
     ("sam", "/console/providers/revid/", PROVIDER, ("changed the provider", "Revid", "set a new key; ")),
     ("sam", "/console/providers/vtrix/", PROVIDER, ("set up the provider", "Vtrix", "set a new key; switched on")),
+    (
+        "sam",
+        "/console/providers/rule/",
+        {"premium_percent": "20", "healthy_percent": "70"},
+        ("changed the provider rule of", "auto", "premium 20 %, healthy from 70 % (was: premium 50 %"),
+    ),
+    (
+        "sam",
+        "/console/providers/accounts/ACCOUNT/pause/",
+        {"minutes": "5"},
+        ("paused the provider", "Revid", "for 5 minutes, until "),
+    ),
+    (
+        "sam",
+        "/console/providers/accounts/RESTING/resume/",
+        {},
+        ("resumed the provider", "Apixo", "was: No money left there."),
+    ),
     ("ben", "/t/north/members/invite/", {"role": "member"}, ("invited", "whoever has the link", "as member")),
     ("ben", "/t/north/members/invites/INVITE/revoke/", {}, ("took back the invitation of", "finn@example.com", "")),
     (
@@ -113,10 +133,11 @@ ACTS = [
         ("granted a request of", "Dan", "70 credits for good."),
     ),
 ]
-# What an admin may post besides: prices leave their lines in tests/test_prices_view.py, the others change nothing.
-ELSEWHERE = {"prices", "simulate-prices", "check-statements", "ledger-csv"}
+# What an admin may post besides: prices leave their lines in tests/test_prices_view.py, a look again one at its task, the
+# others change nothing.
+ELSEWHERE = {"prices", "simulate-prices", "check-statements", "ledger-csv", "look-again"}
 READ_ONLY = {"console", "console-requests", "console-spend", "console-spend-csv", "acts", "providers", "statements"}
-READ_ONLY |= {"requests", "budget"}
+READ_ONLY |= {"requests", "budget", "callbacks", "provider-balance", "sandbox-provider"}
 # What is refused: by the form, by the ledger, by the rules of the team, or because it is not theirs to do.
 REFUSED = [
     ("sam", "/console/teams/", {"name": "East", "credits": "-1"}),
@@ -131,6 +152,9 @@ REFUSED = [
     ("sam", "/console/teams/north/rules/", RULES | {"start_day": "31"}),
     ("sam", "/console/teams/north/rules/", RULES | {"seen": "something else"}),
     ("sam", "/console/providers/revid/", PROVIDER | {"rate": "often"}),
+    ("sam", "/console/providers/rule/", {"premium_percent": "a lot", "healthy_percent": "70"}),
+    ("sam", "/console/providers/accounts/ACCOUNT/pause/", {"minutes": "1000"}),
+    ("sam", "/console/providers/accounts/ACCOUNT/resume/", {}),
     ("ben", "/t/north/members/invite/", {"role": "owner"}),
     ("ben", "/t/north/members/ANA/role/", {"role": "viewer"}),
     ("ben", "/t/north/members/ANA/remove/", {}),
@@ -148,11 +172,13 @@ def name_of(case) -> str:
 @pytest.fixture
 def post(client_for, cast, north):
     """post(who, address, data), with the ids of this test's rows in place of their names in capitals."""
-    factories.make_account("revid")
+    account = factories.make_account("revid")
+    until = timezone.now() + timedelta(minutes=5)
+    resting = factories.make_account("apixo", paused_until=until, pause_reason="No money left there.")
     task = factories.make_task(north, user=cast["cleo"], state="done", price=40)
     invite, _ = factories.make_invite(north, invited_by=cast["ben"], email="finn@example.com")
     members = {row.user.name.upper(): row.pk for row in Membership.objects.filter(team=north).select_related("user")}
-    ids = {"TASK": task.pk, "INVITE": invite.pk, **members}
+    ids = {"TASK": task.pk, "INVITE": invite.pk, "ACCOUNT": account.pk, "RESTING": resting.pk, **members}
     for word, limit in (("ASKED", "member"), ("SHORT", "team")):
         asked = CreditRequest.objects.create(team=north, user=cast["dan"], key=word, limit=limit, amount=90)
         ids[word] = asked.pk

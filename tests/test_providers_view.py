@@ -388,7 +388,7 @@ def test_the_rule_is_set_on_record(admin, sam):
     assert (rule.premium_percent, rule.healthy_percent) == (20, 70)
     assert 'value="20"' in answer.content.decode()
     act = Act.objects.get()
-    assert (act.actor, act.verb, act.about) == (sam, "changed the rule of", "routing")
+    assert (act.actor, act.verb, act.about) == (sam, "changed the provider rule of", "auto")
     assert act.note == "premium 20 %, healthy from 70 % (was: premium 50 %, healthy from 80 %)"
 
 
