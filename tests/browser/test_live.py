@@ -36,9 +36,10 @@ HIDE = """(state) => {
 
 def press(page: Page, prompt: str) -> str:
     """Send it; the new card's id."""
-    before = page.locator("article.card").count()
+    before, key = page.locator("article.card").count(), page.input_value("#compose-key")
     page.fill("#prompt", prompt)
     page.press("#prompt", "Control+Enter")
+    expect(page.locator("#compose-key")).not_to_have_value(key)  # answered: a press before that would be the same press
     expect(page.locator("article.card")).to_have_count(before + 1)
     return page.locator("article.card").first.get_attribute("id")
 
