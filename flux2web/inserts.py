@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from django.db import connection
 from django.db.models import AutoField, BigAutoField, CharField, DateTimeField, Field, Model, TextField
 from django.db.models.base import ModelState
+from django.db.models.expressions import DatabaseDefault
 
 Row = TypeVar("Row", bound=Model)
 Plain = Callable[[Any], Any]
@@ -79,7 +80,7 @@ def add_up(rows: Iterable[Model], *, once: Sequence[str], sums: Sequence[str]) -
 
 
 def _column(model: type[Model], name: str) -> str:
-    return str(model._meta.get_field(name).column)
+    return str(model._meta.get_field(name).column)  # type: ignore[union-attr]
 
 
 def _execute(model: type[Model], rows: Sequence[Model], conflict: str) -> None:
@@ -96,7 +97,7 @@ def _values(row: Model, readers: list[tuple[str, Plain | None, str]]) -> list[An
     for name, plain, relation in readers:
         value = attributes[name]
         if value is None:  # or of a row that got its id only after it was put there
-            other = row._state.fields_cache.get(relation) if relation else None  # type: ignore[attr-defined]
+            other = row._state.fields_cache.get(relation) if relation else None
             values.append(other and other.pk)
         else:
             values.append(plain(value) if plain else value)
@@ -105,6 +106,14 @@ def _values(row: Model, readers: list[tuple[str, Plain | None, str]]) -> list[An
 
 def _plain(field: Field) -> Plain | None:
     """How the database takes a value of this field; None: as it is."""
+    plain = _plain_value(field)
+    if not field.has_db_default():
+        return plain
+    default = field.db_default
+    return lambda value: default if isinstance(value, DatabaseDefault) else plain(value) if plain else value
+
+
+def _plain_value(field: Field) -> Plain | None:
     if isinstance(field, DateTimeField):
         return _moment if connection.vendor == "sqlite" else None
     if isinstance(field, CharField | TextField):

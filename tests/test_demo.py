@@ -167,6 +167,15 @@ def test_the_past_looks_lived_in(few_pictures):
     assert not tasks.filter(state=State.FAILED, fail_message="").exists()
 
 
+def test_every_column_holds_what_a_form_would_have_put_there(few_pictures):
+    """Rows are written without their models: a default of the database's own is its value, not its name."""
+    run("--tasks", "40")
+    for model in (Task, Attempt, Event, Entry, Result, TaskReference):
+        texts = [value for row in model.objects.values_list() for value in row if isinstance(value, str)]
+        assert not [text for text in texts if "django" in text]
+    assert set(Task.objects.values_list("alt", "private", "in_line", "favourites")) == {("", False, False, 0)}
+
+
 def test_the_past_is_over_and_not_long_ago(few_pictures):
     run("--tasks", "100")
     now = timezone.now()
