@@ -41,7 +41,7 @@
     clearTimeout(timer);
     await saving;
     const now = draft().toString();
-    if (now === known) return;
+    if (now === known) return put("draft-said", "Draft kept");
     saving = post(now);
     const isKept = await saving;
     saving = null;
