@@ -38,7 +38,7 @@ def main() -> None:
     head = [
         "width",
         "pictures",
-        "longest task ms",
+        "longest task, CPU ms",
         f"tasks > {LONG_MS} ms (none)",
         "first page, gzipped KB",
         f"(<= {PAGE_KB})",
