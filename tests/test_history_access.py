@@ -93,7 +93,6 @@ ADDRESSES = [
     *(("get", f"results/THROWN/{file}", CLEO_OR_ADMIN_LOOK) for file in FILES),
     *(("get", f"results/{one}/{file}", NONE) for one in ("THEIRS", "MISSING") for file in FILES),
     ("get", "results/PIC/secret", NONE),
-    ("post", "references/", MAKERS),
     ("get", "references/IMAGE/thumb", VIEWERS),
     ("get", "references/IMAGE/full", VIEWERS),
     ("get", "references/THEIR_IMAGE/thumb", NONE),
