@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import sys
 
-from . import added, calls, depth, files, holds, pages, rung, scroll
+from . import added, calls, depth, files, holds, pages, rung, scroll, streams
 
 BENCHES = {
     "added": added.main,
     "rung": rung.main,
+    "streams": streams.main,
     "pages": pages.main,
     "holds": holds.main,
     "books": lambda: depth.compare("Money pages by ledger lines", "books", (1_000, 1_000_000), 1.5),
