@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from django.core.cache import cache
+from django.core.cache import cache, caches
 from django.db import connection
 from django.test import Client
 
 from flux2web.models import Membership, Role, Team, User
+from flux2web.views import context
 
 from . import factories
 
@@ -29,9 +30,12 @@ def fresh_spool(settings, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def fresh_cache():
-    """Rate limits count in the cache: no test inherits another's failures."""
-    cache.clear()
+def fresh_cache(monkeypatch):
+    """Rate limits count in the cache: no test inherits another's failures. What pages may remember for some seconds they
+    remember for a whole test, however slow the machine: their queries are counted."""
+    monkeypatch.setattr(context, "SANDBOX_CACHE_S", 3600)
+    for each in (cache, caches["process"]):
+        each.clear()
     yield
     cache.clear()
 

@@ -12,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from ..pictures import picture
+from .conftest import until
 
 pytestmark = pytest.mark.browser
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -37,7 +38,7 @@ def studio(sign_in, site):
     def make(wide: bool = True) -> Page:
         options = {} if wide else {"has_touch": True, "is_mobile": True}
         page = sign_in(width=1280 if wide else 360, height=900 if wide else 780, **options)
-        page.wait_for_function("window.flux2web?.slots")
+        until(page, "Boolean(window.flux2web?.slots)")
         page.evaluate("document.querySelectorAll('#slots [data-slot=remove]').forEach((button) => button.click())")
         expect(page.locator("#slots .slot:not(.add)")).to_have_count(0)  # what the draft of another test left
         page.fill("#prompt", "")

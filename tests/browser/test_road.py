@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from ..peer import picture
+from .conftest import until
 
 pytestmark = pytest.mark.browser
 DONE_MS = 30_000
@@ -49,7 +50,7 @@ def expect_picture(page: Page, card_id: str) -> None:
     card = page.locator(f"#{card_id}")
     expect(card).to_have_attribute("data-state", "done", timeout=DONE_MS)
     expect(card.locator("img")).to_be_visible()
-    page.wait_for_function("id => document.querySelector(`#${id} img`).naturalWidth > 0", arg=card_id)
+    until(page, f"document.querySelector('#{card_id} img').naturalWidth > 0")
     expect(card).to_contain_text("charged")
 
 
