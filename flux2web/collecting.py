@@ -17,7 +17,7 @@ from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 
-from . import access, bus, notices
+from . import access, bus, history, notices
 from .models import (
     Collection,
     CollectionItem,
@@ -40,6 +40,7 @@ TEAM_MAX = 500  # collections of a team
 LINKS_MAX = 20  # open links of a collection
 LINK_DAYS, LINK_DAYS_MAX = 14, 90
 PAGE = 60  # covers on a page
+UNFILED_OF = 1000  # newest pictures among which the unfiled ones are counted
 SHARED_PAGE = 40  # pictures on a page for guests
 SAID_MAX_CHARS = 120  # of a guest's comment in the notice of it
 # How often guests may say something: through one link from one address, and through one link at all; and in which time.
@@ -255,6 +256,23 @@ def page(member: Membership, before: int | None = None) -> Shelf:
     found = list(rows[: PAGE + 1])
     shown = found[:PAGE]
     return Shelf(faces(shown), shown[-1].pk if len(found) > PAGE else None)
+
+
+@dataclass(frozen=True)
+class Unfiled:
+    """How many of the newest pictures are in no collection; `is_all`: there are no older ones."""
+
+    total: int
+    of: int
+    is_all: bool
+
+
+def unfiled(member: Membership) -> Unfiled:
+    """Counted among so many only: however long the history, the page asks for no more."""
+    newest = access.tasks(member).filter(state=State.DONE).order_by("-created", "-id")
+    ids = list(newest.values_list("pk", flat=True)[: UNFILED_OF + 1])
+    among = Task.objects.filter(pk__in=ids[:UNFILED_OF])
+    return Unfiled(history.unfiled(member, among).count(), min(len(ids), UNFILED_OF), len(ids) <= UNFILED_OF)
 
 
 def with_face(member: Membership, rows: QuerySet[Collection]) -> QuerySet[Collection]:

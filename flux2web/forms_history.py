@@ -103,6 +103,7 @@ class FilterForm(forms.Form):
     until = DayField(label="To", required=False, input_formats=["%Y-%m-%d"])
     refs = _choice("Images", REFS, "choice")
     liked = _choice("Liked", {"yes": "Liked by me"}, "choice")
+    unfiled = _choice("Filed", {"yes": "In no collection"}, "choice")
     cost_min = CostField(label="Credits from", required=False)
     cost_max = CostField(label="Credits to", required=False)
     sort = _choice("Order", SORTS, "order")
@@ -217,6 +218,7 @@ class FilterForm(forms.Form):
             until=self._midnight(until + timedelta(days=1)) if until else None,
             references={"yes": True, "no": False}.get(given.get("refs") or ""),
             liked=given.get("liked") == "yes",
+            unfiled=given.get("unfiled") == "yes",
             cost_min=given.get("cost_min"),
             cost_max=given.get("cost_max"),
             family=given.get("family") or "",
@@ -281,6 +283,8 @@ class FilterForm(forms.Form):
             yield "since", self.days_text, {"since": None, "until": None}
         if given.get("liked"):
             yield "liked", "liked by me", {"liked": None}
+        if given.get("unfiled"):
+            yield "unfiled", "in no collection", {"unfiled": None}
         if given.get("cost_min") is not None or given.get("cost_max") is not None:
             yield "cost_min", self._cost_text, {"cost_min": None, "cost_max": None}
 

@@ -50,6 +50,7 @@ class Filters:
     until: datetime | None = None
     references: bool | None = None
     liked: bool = False  # by me
+    unfiled: bool = False  # in no collection that the member may look at
     cost_min: int | None = None
     cost_max: int | None = None
     sort: str = "newest"
@@ -144,11 +145,19 @@ def _kept(member: Membership, rows: QuerySet[Task], filters: Filters) -> QuerySe
     if filters.collection is not None:
         mine = access.collections(member).filter(pk=filters.collection)
         rows = rows.filter(pk__in=CollectionItem.objects.filter(collection__in=mine).values("task_id"))
+    if filters.unfiled:
+        rows = unfiled(member, rows)
     if filters.tags and filters.any_tag:
         return rows.filter(pk__in=TaskTag.objects.filter(tag__in=filters.tags).values("task_id"))
     for tag in filters.tags:
         rows = rows.filter(pk__in=TaskTag.objects.filter(tag=tag).values("task_id"))
     return rows
+
+
+def unfiled(member: Membership, rows: QuerySet[Task]) -> QuerySet[Task]:
+    """What lies in no collection, as far as this member may know."""
+    mine = access.collections(member).values("pk")
+    return rows.filter(~Exists(CollectionItem.objects.filter(task=OuterRef("pk"), collection__in=mine)))
 
 
 # --- Words -----------------------------------------------------------------------------------------------------------

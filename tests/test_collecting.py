@@ -473,3 +473,22 @@ def test_the_items_are_read_along_their_index(m, row, pictures):
     if connection.vendor == "sqlite":
         assert "collection_id=" in plan.splitlines()[0]
     assert CollectionItem.objects.count() == 3
+
+
+# --- Unfiled -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_lies_in_no_collection_one_may_see_is_unfiled(m, pictures, north):
+    row = collecting.make(m("cleo"), "Owls", "none")
+    collecting.collect(m("cleo"), row, pictures[:1])
+    found = {name: ids(history.page(m(name), Filters(unfiled=True))) for name in ("cleo", "dan")}
+    assert sorted(found["cleo"]) == sorted(task.pk for task in pictures[1:])
+    assert len(found["dan"]) == 3, "a collection that is not shown to him tells him nothing"
+    assert collecting.unfiled(m("cleo")) == collecting.Unfiled(2, 3, is_all=True)
+
+
+def test_unfiled_pictures_are_counted_among_the_newest_alone(m, pictures, monkeypatch, django_assert_num_queries):
+    monkeypatch.setattr(collecting, "UNFILED_OF", 2)
+    cleo = m("cleo")
+    with django_assert_num_queries(2):
+        assert collecting.unfiled(cleo) == collecting.Unfiled(2, 2, is_all=False)

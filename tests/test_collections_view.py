@@ -338,3 +338,13 @@ def test_a_named_person_who_left_is_listed_no_more(client_for, cleo, dan, owls):
     CollectionRole.objects.create(collection=owls, user=dan, role="edit")
     Membership.objects.filter(user=dan).delete()
     assert "Dan" not in text_of(client_for(cleo).get(at(owls)))
+
+
+def test_what_is_filed_nowhere_is_one_press_away(client_for, dan, owls, pictures, north):
+    assert "Unfiled" not in text_of(client_for(dan).get(ALL)), "all of them lie in one"
+    factories.make_task(north, user=dan, state="done")
+    page = client_for(dan).get(ALL)
+    assert "Unfiled · 1" in text_of(page)
+    assert "?unfiled=yes" in page.content.decode()
+    listed = client_for(dan).get("/t/north/history/?unfiled=yes")
+    assert "in no collection" in text_of(listed)

@@ -43,6 +43,7 @@ def _page(request: HttpRequest, member: Membership, *, status: int = 200, **cont
     before = as_id(request.GET.get("before"))
     found = collecting.page(member, before)
     about = {"member": member, "found": found, "is_first": before is None, "form": CollectionForm(), **context}
+    about["unfiled"] = collecting.unfiled(member) if before is None else None
     return render(request, "collections/page.html", about, status=status)
 
 
