@@ -127,8 +127,13 @@ def fail(
     fields: dict[str, Any] = {"fail_kind": kind, "fail_code": code[:64], "fail_message": message[:300]}
     states = came_from or (State(task.state),)
     if finish(task, State.FAILED, cause=cause, reason=message, came_from=states, **fields) and task.batch.stop_after:
-        Task.objects.filter(batch=task.batch_id, state=State.QUEUED).update(due_at=timezone.now())
+        transaction.on_commit(partial(_call_batch, task.batch_id))
     return None
+
+
+def _call_batch(batch_id: int) -> None:
+    """What waits of it looks whether it is still wanted. After the commit: who has locked money must wait for no task."""
+    Task.objects.filter(batch=batch_id, state=State.QUEUED).update(due_at=timezone.now())
 
 
 def finish(
