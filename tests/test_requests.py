@@ -23,6 +23,7 @@ from flux2web.models import (
     Price,
     Reference,
     Role,
+    SavedPrompt,
     Task,
     Team,
     Usage,
@@ -349,6 +350,17 @@ def test_a_granted_draft_is_sent_once(granted, member, north):
     assert Task.objects.filter(batch=batch, user=member.user).count() == 8
     assert sums(north) == (1000, 80, 0)
     assert audit.ledger() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_draft_is_sent_although_its_prompt_is_off_the_shelf_by_then(granted, member):
+    row = SavedPrompt.objects.create(team=member.team, user=member.user, title="Birds", text="A heron")
+    request = granted(saved=row.pk)
+    row.delete()
+    batch = send(request)
+    request.refresh_from_db()
+    assert (request.not_sent, request.batch) == ("", batch)
+    assert batch.saved_prompt is None
 
 
 def test_what_is_not_to_send_itself_is_kept_and_not_sent(ask, ben):

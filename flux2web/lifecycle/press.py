@@ -9,7 +9,7 @@ from django.db import IntegrityError
 from django.utils import timezone
 
 from .. import access, bus, faults, ledger, routing, search, storage
-from ..models import Batch, Event, Membership, Period, Reference, State, Task, TaskReference, User, write
+from ..models import Batch, Event, Membership, Period, Reference, SavedPrompt, State, Task, TaskReference, User, write
 from ..orders import Cell, Order, Quote, Refusal
 from . import moves
 
@@ -115,9 +115,14 @@ def _new_batch(member: Membership, order: Order, key: str) -> Batch:
         user=member.user,
         key=key,
         fingerprint=order.fingerprint,
-        saved_prompt_id=order.saved,
+        saved_prompt=_still_there(member, order.saved),
         stop_after=order.stop_after,
     )
+
+
+def _still_there(member: Membership, saved: int | None) -> SavedPrompt | None:
+    """The shelf's prompt, unless somebody took it off the shelf meanwhile: a granted draft is sent days later."""
+    return access.saved_prompts(member).filter(pk=saved).first() if saved else None
 
 
 def _own_references(member: Membership, order: Order) -> dict[int, Reference]:
