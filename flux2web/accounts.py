@@ -267,6 +267,11 @@ def pause(account: ProviderAccount, kind: Kind, reason: str, retry_after_s: floa
     fresh = ProviderAccount.objects.get(pk=account.pk)
     wait_s = retry_after_s or PAUSE_S.get(kind, PAUSE_S[Kind.PROVIDER]) * 2 ** min(fresh.failures, 6)
     until = timezone.now() + timedelta(seconds=max(1, min(wait_s, PAUSE_MAX_S)))
+    rested = ProviderAccount.objects.filter(
+        pk=account.pk, pause_kind=BY_ADMIN, paused_until__range=(timezone.now(), until)
+    )
+    if rested.update(paused_until=until, failures=F("failures") + 1):  # still the admin's: no success may end it
+        return until
     longer = ProviderAccount.objects.filter(pk=account.pk, paused_until__gt=until)
     if longer.update(failures=F("failures") + 1):  # a refused key is not mended by a slip of speed
         return fresh.paused_until or until

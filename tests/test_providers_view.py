@@ -235,6 +235,17 @@ def test_what_an_admin_paused_no_success_resumes(admin, revid):
     assert revid.is_paused(timezone.now())
 
 
+def test_what_an_admin_paused_a_failure_makes_no_shorter(admin, revid):
+    """One that was under way may be refused, and another accepted, while it rests."""
+    admin.post(f"/console/providers/accounts/{revid.pk}/pause/", {"minutes": "5"})
+    until = accounts.pause(revid, Kind.BALANCE, "No money left there.", retry_after_s=300)
+    revid.refresh_from_db()
+    assert revid.paused_until == until
+    accounts.worked(revid)
+    revid.refresh_from_db()
+    assert revid.is_paused(timezone.now())
+
+
 def test_any_pause_is_ended_on_record(admin, revid):
     accounts.pause(revid, Kind.BALANCE, "No money left there.")
     answer = admin.post(f"/console/providers/accounts/{revid.pk}/resume/", follow=True)
