@@ -97,8 +97,10 @@ class Card:
     @property
     def is_gone(self) -> bool:
         """Made, but its file is not there any more."""
+        if self.task.state != State.DONE:
+            return False
         result = getattr(self.task, "result", None)
-        return self.task.state == State.DONE and (result is None or result.purged_at is not None)
+        return result is None or result.purged_at is not None
 
     @property
     def is_shown(self) -> bool:

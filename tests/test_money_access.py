@@ -15,7 +15,7 @@ from django.core.files.storage import default_storage
 from django.urls import URLResolver, get_resolver, resolve
 from django.utils import timezone
 
-from flux2web.models import CreditRequest, Export, Membership, Notice, Role
+from flux2web.models import Callback, CreditRequest, Export, Membership, Notice, Role
 from flux2web.models.base import new_token
 
 from . import factories
@@ -83,6 +83,17 @@ ADDRESSES = [
     ("get", "/console/acts/", SITE),
     ("get", "/console/providers/", SITE),
     ("get", "/console/providers/revid/", SITE),
+    ("get", "/console/providers/vtrix/sandbox/", SITE),
+    ("post", "/console/providers/rule/", SITE),
+    ("post", "/console/providers/accounts/ACCOUNT/pause/", SITE),
+    ("post", "/console/providers/accounts/ACCOUNT/resume/", SITE),
+    ("get", "/console/providers/accounts/SANDBOXED/balance/", SITE),
+    ("get", "/console/callbacks/", SITE),
+    ("post", "/console/callbacks/RUNG/look/", SITE),
+    ("get", "/t/north/batches/", VIEWERS),
+    ("post", "/t/north/batches/BATCH/retry/", MAKERS),
+    ("post", "/t/north/batches/BATCH/cancel/", roles(REFUSED, FOUND, REFUSED, FOUND, FOUND)),
+    ("post", "/t/north/batches/SOUTHERN/cancel/", roles(REFUSED, NOTHING, NOTHING, NOTHING, NOTHING)),
     ("get", "/console/prices/", SITE),
     ("post", "/console/prices/", SITE),
     ("post", "/console/prices/simulate/", SITE),
@@ -98,7 +109,9 @@ ADDRESSES = [
 @pytest.fixture
 def site(client_for, cast, north, south):
     """site("ben", "get", address): what ben gets; this test's rows are named in capitals."""
-    factories.make_account("revid", enabled=False)
+    account = factories.make_account("revid", enabled=False)
+    sandboxed = factories.make_account("vtrix", sandbox=True, base_url="http://127.0.0.1:9")
+    task = factories.make_task(north, user=cast["cleo"], account=account, state="running", secret="s")
     cast["finn"] = factories.make_user(name="Finn")
     factories.make_member(north, cast["finn"], role=Role.ADMIN).delete()
     invite, _ = factories.make_invite(north, invited_by=cast["ben"])
@@ -109,7 +122,9 @@ def site(client_for, cast, north, south):
     for word, who in (("BENS_FILE", "ben"), ("EVES_FILE", "eve")):
         ids[word] = _file(north, cast[who]).pk
     ids["NOTICE"] = Notice.objects.create(user=cast["cleo"], key="n", text="Look").pk
-    ids |= {"INVITE": invite.pk, "MISSING": 10**9}
+    ids |= {"INVITE": invite.pk, "MISSING": 10**9, "ACCOUNT": account.pk, "SANDBOXED": sandboxed.pk}
+    rung = Callback.objects.create(attempt=task.attempts.get(), provider="revid", method="POST", body=b"{}")
+    ids |= {"RUNG": rung.pk, "BATCH": task.batch_id}
 
     def ask(who: str, verb: str, address: str, **given):
         client = client_for(None if who == "nobody" else cast[who])
@@ -153,7 +168,18 @@ def test_everyone_gets_what_is_theirs_and_no_more(site, client_for, verb, addres
 
 
 def test_no_address_is_forgotten_above(site):
-    views = {"usage", "requests", "budget", "console", "spending", "acts", "prices", "statements", "notices", "exports"}
+    views = {"providers", "callbacks", "batches"} | {
+        "usage",
+        "requests",
+        "budget",
+        "console",
+        "spending",
+        "acts",
+        "prices",
+        "statements",
+        "notices",
+        "exports",
+    }
     every = {
         pattern.name
         for pattern in _addresses(get_resolver().url_patterns)

@@ -167,7 +167,7 @@ def test_no_statement_reads_more_tasks_than_it_speaks_of(apixo, day):
     assert "task_by_acceptance" in statements.accepted(apixo, after, until).explain()
     assert "task_in_flight" in statements.still_open(apixo).explain()
     assert (
-        "attempt_ambiguous"
+        "attempt_by_account"
         in Attempt.objects.filter(account=apixo, outcome="ambiguous", created__gte=after, created__lt=until).explain()
     )
 

@@ -13,6 +13,10 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.RemoveIndex(
+            model_name='attempt',
+            name='attempt_ambiguous',
+        ),
         migrations.CreateModel(
             name='Draft',
             fields=[

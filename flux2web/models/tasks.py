@@ -261,7 +261,6 @@ class Attempt(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["account", "created"], condition=Q(outcome="ambiguous"), name="attempt_ambiguous"),
             models.Index(fields=["account", "-created"], name="attempt_by_account"),
         ]
 
