@@ -159,6 +159,16 @@ def test_the_last_ten_failures_stand_there_in_its_words(admin, north, revid):
     assert "&lt;b&gt;no" in page.content.decode()
 
 
+def test_of_what_an_author_keeps_private_a_failure_says_no_words(admin, north, revid):
+    """A provider that refuses a prompt may repeat it."""
+    ended(north, revid, State.FAILED, fail_message="No: “my secret heron”.", private=True)
+    task = ended(north, revid, private=True)
+    Attempt.objects.filter(task=task).update(outcome="refused", refused_kind="provider", message="No “secret owl”.")
+    said = part(admin.get("/console/providers/revid/"), "failures")
+    assert "secret" not in said
+    assert said.count("Not shown: its author keeps this picture to themselves.") == 2
+
+
 def test_a_thousand_tasks_ask_no_more_than_ten(admin, north, revid):
     def queries() -> int:
         with CaptureQueriesContext(connection) as seen:
