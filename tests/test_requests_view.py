@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from flux2web import audit, ledger, requests
 from flux2web.models import Act, Budget, CreditRequest, Membership, Role, Task
+from flux2web.orders import Cell
 
 from . import factories
 from .pictures import picture, upload
@@ -213,6 +214,11 @@ def test_the_inbox_shows_what_one_needs_to_decide(client_for, ben, request_of, n
     assert f"/t/north/references/{reference.pk}/thumb" in page
     assert re.search(r'name="amount" value="1234"', page)
     assert re.search(r'name="lasts" value="period" checked', page)
+
+
+def test_of_a_matrix_every_picture_is_counted(request_of, client_for, ben):
+    request_of(draft=order(count=2, rest=(Cell("A heron", "pro", "1:1"), Cell("An owl", "pro", "1:1"))))
+    assert "6 pictures" in text(client_for(ben).get(INBOX))
 
 
 def test_open_ones_come_first_and_the_decided_below(client_for, ben, request_of):

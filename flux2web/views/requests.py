@@ -57,7 +57,7 @@ class Row:
     def settings(self) -> list[str]:
         if self.order is None:
             return []
-        count = f"{self.order.count} picture{'' if self.order.count == 1 else 's'}"
+        count = f"{self.order.pictures} picture{'' if self.order.pictures == 1 else 's'}"
         price = [credits_text(self.request.price_seen)] if self.request.price_seen else []
         return [self.order.family.title(), self.order.resolution, self.order.aspect_ratio, count, *price]
 
