@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django.db import connection
 from django.db.models import Exists, OuterRef, QuerySet
@@ -244,7 +244,7 @@ def read_place(sort: str, text: str | None) -> tuple[object, ...] | None:
         return None
     if moment is None or moment.tzinfo is None or not 1970 <= moment.year < 9999:
         return None
-    return (*map(int, numbers), moment, int(row_id))
+    return (*map(int, numbers), moment.astimezone(UTC), int(row_id))
 
 
 # --- Walking ---------------------------------------------------------------------------------------------------------

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
+from flux2web import history
 from flux2web.models import Collection, Comment, Tag, Task
 
 from . import factories
@@ -99,3 +102,16 @@ def test_a_post_of_nonsense_moves_no_credit_and_breaks_nothing(client_for, cleo,
 )
 def test_an_id_beyond_all_ids_is_a_missing_one(client_for, cleo, number, address):
     assert client_for(cleo).get(f"/t/north/{address.format(number)}").status_code == 404
+
+
+@pytest.mark.parametrize("zone", ["+23:59", "-23:59", "+16:00", "Z"])
+def test_a_place_in_a_list_is_asked_for_in_utc(zone):
+    """PostgreSQL knows no zone further than 16 hours away."""
+    moment = history.read_place("newest", f"2026-01-01T00:00:00{zone},1")[0]
+    assert moment.utcoffset() == timedelta(0)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["cursor", "after"])
+def test_a_place_in_a_far_zone_is_no_error(client_for, ana, north, name):
+    assert client_for(ana).get("/t/north/history/", {name: "2026-01-01T00:00:00+23:59,1"}).status_code == 200

@@ -216,7 +216,15 @@ def test_a_long_shelf_comes_page_by_page_each_once(browser, north, cleo):
 
 
 @pytest.mark.parametrize(
-    "query", [{"after": "x"}, {"after": "2026-01-01,1"}, {"q": "\0"}, {"q": '"' * 300}, {"after": "\0"}]
+    "query",
+    [
+        {"after": "x"},
+        {"after": "2026-01-01,1"},
+        {"after": "2026-01-01T00:00:00+23:59,1"},
+        {"q": "\0"},
+        {"q": '"' * 300},
+        {"after": "\0"},
+    ],
 )
 def test_a_broken_address_is_no_error(browser, query):
     assert browser.get(SHELF, query).status_code == 200
