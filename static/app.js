@@ -459,7 +459,8 @@
   const STEPS_MS = [2000, 5000, 15000], HEARTBEAT_MS = 10000, SILENCE_MS = 25000;
   const DEAD_MS = 40000, NAP_MS = 15000; // the server says something every 15 s; timers that stood still for so long mean sleep
   const HAVE_MAX = 200, NEVER_OLD = 999999999; // as many as the server looks at; of a tile, which has no version
-  const channel = team && "BroadcastChannel" in window ? new BroadcastChannel(`flux2web:${team}`) : null;
+  const ours = `flux2web:${team}:${body.dataset.user}`; // this person's tabs: another account may be signed in elsewhere in this browser
+  const channel = team && "BroadcastChannel" in window ? new BroadcastChannel(ours) : null;
   let source = null, failures = 0, steps = 0, pollTimer = 0, balanceTimer = 0;
   // When the stream last said something, here or in the tab that leads; when our own stream did; when that tab did.
   let heardAt = 0, beatAt = 0, ledAt = Date.now(), tickedAt = Date.now(), retryAt = 0;
@@ -519,7 +520,7 @@
 
   function lead() {
     if (!navigator.locks || !channel) return mayStream() && openStream();
-    navigator.locks.request(`flux2web:${team}`, () => {
+    navigator.locks.request(ours, () => {
       isLeader = true;
       openStream();
       setInterval(() => isBeating() && channel.postMessage({ kind: "alive" }), HEARTBEAT_MS);

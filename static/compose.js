@@ -236,6 +236,7 @@
   /** After the form was drawn, first or again. */
   function startCompose() {
     if (!compose()) return;
+    sendsWhenReady = false; // whoever pressed meant the form as it was
     window.flux2web.slots.renumber();
     fillIn();
     dressSeed();
@@ -246,6 +247,9 @@
   }
 
   function listenToCompose() {
+    document.addEventListener("click", (event) => {
+      if (event.target.closest?.('[data-slot="remove"]')) sendsWhenReady = false; // without that image it is another form
+    }, true);
     document.addEventListener("submit", beforeSending, true);
     document.addEventListener("change", (event) => event.target.closest("#compose-fields") && fit(), true); // never on leaving the prompt: the button must not move under the press
     document.addEventListener("flux2web:slots", () => { fit(); hintImages(); htmx.trigger(compose(), "requote"); hold(); });

@@ -219,6 +219,22 @@ def test_three_are_uploaded_at_once_and_each_tells_how_far_it_is(studio):
     ready(page, *(f"three-{number}.png" for number in range(1, 6)))
 
 
+def test_who_takes_out_the_image_that_was_waited_for_sends_nothing(studio):
+    page, held, sent = studio(), [], []
+    page.route("**/references/", lambda route: held.append(route))
+    page.on("request", lambda request: sent.append(request) if request.url.endswith("/tasks/") else None)
+    page.fill("#prompt", "A heron that waits for an image")
+    add(page, file("waited.png"))
+    expect(page.locator("#slots .slot[data-state=uploading]")).to_have_count(1)
+    page.click("#go")
+    expect(page.locator("#go-said")).to_have_text("Sends by itself after 1 upload.")
+    page.click("#slots .slot [data-slot=remove]")
+    expect(page.locator("#slots .slot:not(.add)")).to_have_count(0)
+    expect(page.locator("#go-said")).to_have_text("")
+    assert sent == []
+    assert page.input_value("#prompt") == "A heron that waits for an image"
+
+
 PASTE = """([files, target]) => {
   const transfer = new DataTransfer();
   const bytes = (data) => Uint8Array.from(atob(data), (char) => char.charCodeAt(0));
