@@ -28,17 +28,20 @@ ONCE = [
     "test_sandbox.py",
     "test_conventions.py",
     "test_money.py",
+    "test_charts.py",
+    "test_periods.py",
+    "test_prompts.py",
+    "test_references_uploads.py",
+    "test_sheets.py",
 ]
 ONCE += ["test_up.py", "test_crashes.py", "test_scaled_out.py", "test_settings.py"]
-# These time things, or load every core themselves: alone, after the others.
 SOME_FAILED, NONE_CHOSEN = 1, 5  # pytest's exit codes
-ALONE = [
-    "tests/test_up.py",
-    "tests/test_crashes.py",
-    "tests/test_races.py",
-    "tests/test_scaled_out.py",
-    "tests/browser",
-]
+# These start sites of their own and mostly wait for them: file by file, beside each other, after the others.
+SITES = ["tests/browser", "tests/test_crashes.py", "tests/test_scaled_out.py"]
+# These time things, or load every core themselves: alone.
+ALONE = ["tests/test_up.py", "tests/test_races.py"]
+TOGETHER = ["-n", "auto"]
+BY_FILE = ["--dist", "loadfile"]  # a file's tests share their site
 
 
 def main(words: list[str]) -> int:
@@ -56,15 +59,16 @@ def steps(words: list[str]):
         yield "types", [*HERE, "mypy"], {}
         yield "templates", [*HERE, "djlint", "templates", "--lint", "--quiet"], {}
     pytest = [*HERE, "pytest", "-q", *words]
-    yield "tests on SQLite", [*pytest, "-n", "auto", *(f"--ignore={path}" for path in ALONE)], {}
+    yield "tests on SQLite", [*pytest, *TOGETHER, *(f"--ignore={path}" for path in [*SITES, *ALONE])], {}
     if reachable(5432) and reachable(6379):
         once = [f"--ignore=tests/{name}" for name in ONCE]
         others = [*once, "--ignore=tests/test_races.py"]
-        yield "tests on PostgreSQL", [*pytest, "-n", "auto", *others], POSTGRES
+        yield "tests on PostgreSQL", [*pytest, *TOGETHER, *others], POSTGRES
         yield "races on PostgreSQL", [*pytest, "tests/test_races.py"], POSTGRES
     else:
         print("No PostgreSQL at 127.0.0.1:5432 or no Redis at 127.0.0.1:6379: the tests run on SQLite only.")
-    yield "races, crashes, real sites and browser", [*pytest, *ALONE], {}
+    yield "real sites and browser", [*pytest, *TOGETHER, *BY_FILE, *SITES], {}
+    yield "races and stops", [*pytest, *ALONE], {}
 
 
 def run(name: str, command: list[str], env: dict[str, str]) -> bool:
@@ -79,7 +83,7 @@ def passes_alone(command: list[str], env: dict[str, str]) -> bool:
     """What failed, once more and one after the other: tests that race and time share their cores with the others.
     What fails twice has failed."""
     print("\n── what failed, again and alone " + "─" * 70, flush=True)
-    alone = [word for word in command if word not in ("-n", "auto")]
+    alone = [word for word in command if word not in (*TOGETHER, *BY_FILE)]
     return (
         subprocess.run([*alone, "--last-failed", "--last-failed-no-failures", "none"], env=os.environ | env).returncode
         == 0
