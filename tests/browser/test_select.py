@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 from ..site import Site, running
+from .conftest import is_complaint
 
 pytestmark = pytest.mark.browser
 PASSWORD = "pw-demo-12345"
@@ -37,7 +38,7 @@ def look(chromium, site):
         contexts.append(context)
         page = context.new_page()
         page.errors = []
-        page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda said: page.errors.append(said.text) if is_complaint(said) else None)
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.goto(f"{site.url}/accounts/login/")
         page.fill("[name=login]", f"{name}@example.com")

@@ -13,9 +13,9 @@ from ..peer import Handler, Peer, _Server
 from ..site import running
 
 pytestmark = pytest.mark.browser
-TOTAL, PRICE, AT_ONCE = 200, 10, 12
+TOTAL, PRICE, AT_ONCE = 200, 10, 40
 DRAWS_S = 0.3
-REPLACED = ("htmx:afterRequest", "htmx:sendAbort")  # a price that a newer one has replaced
+PATIENCE_S = 300  # how long it takes is no matter here
 
 
 class Moody(Peer):
@@ -116,7 +116,7 @@ def shown(page) -> dict[str, str]:
     return dict(page.eval_on_selector_all("#cards article[data-task]", said))
 
 
-def all_say_the_truth(site, pages, timeout_s: float = 60) -> None:
+def all_say_the_truth(site, pages, timeout_s: float = 120) -> None:
     """Each card of each screen, within this time, without a reload; the rows are read before and after."""
     until = time.monotonic() + timeout_s
     for page in pages:
@@ -131,25 +131,25 @@ def test_two_hundred_tasks_outlive_every_mood_of_their_provider(site, moody, sig
     pages = [sign_in(), sign_in(width=360)]
     moody.be("slow", 24, then="poor")
     press_all(site)
-    site.wait_until(lambda: site.states().count("done") == 24, 90)
+    site.wait_until(lambda: site.states().count("done") == 24, PATIENCE_S)
     all_say_the_truth(site, pages)
     assert site.states().count("queued") == TOTAL - 24, "without balance it takes nothing, and nothing fails of it"
 
     port = moody.switch_off()
     heal(site)
-    site.wait_until(lambda: attempts(site, "not_sent") > 0, 60)
+    site.wait_until(lambda: attempts(site, "not_sent") > 0, PATIENCE_S)
     all_say_the_truth(site, pages)
     assert len(moody.taken) == 24
 
     moody.be("well", 100, then="html")
     moody.switch_on(port)
     heal(site)
-    site.wait_until(lambda: "uncertain" in site.states(), 90)
+    site.wait_until(lambda: "uncertain" in site.states(), PATIENCE_S)
     for page in pages:
         page.wait_for_selector("#cards article[data-state=uncertain]", timeout=30_000)
 
     moody.be("well")
-    states = site.wait_at_rest(180)
+    states = site.wait_at_rest(PATIENCE_S)
     all_say_the_truth(site, pages)
 
     assert len(states) == TOTAL
@@ -163,7 +163,7 @@ def test_two_hundred_tasks_outlive_every_mood_of_their_provider(site, moody, sig
     assert checked.returncode == 0, checked.stdout + checked.stderr
     for page in pages:
         assert page.locator("#cards article[data-state=done] img").count() == len(ids)
-        assert [said for said in page.errors if not said.startswith(REPLACED)] == []
+        assert page.errors == []
 
 
 def attempts(site, outcome: str) -> int:
