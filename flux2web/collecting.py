@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from django.core.cache import cache
 from django.db.models import BigIntegerField, Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 
-from . import access, bus, history, notices
+from . import access, bus, history, notices, rates
 from .models import (
     Collection,
     CollectionItem,
@@ -381,13 +380,7 @@ def say(link: ShareLink, task: Task, *, guest: str, text: str, address: str) -> 
 
 
 def _count(key: str, limit: int) -> None:
-    cache.add(key, 0, GUESTS_S)
-    try:
-        said = cache.incr(key)
-    except ValueError:  # it ran out just now
-        cache.set(key, 1, GUESTS_S)
-        said = 1
-    if said > limit:
+    if rates.count(key, GUESTS_S) > limit:
         raise TooMany("That was a lot at once. Wait ten minutes, then send it again: what you wrote is still here.")
 
 

@@ -14,12 +14,11 @@ from io import BytesIO
 from operator import and_, or_
 
 from django.conf import settings
-from django.core.cache import cache
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from . import access, http, imaging, queries, storage
+from . import access, http, imaging, queries, rates, storage
 from .models import LIVE, Hosting, Membership, Reference, Result, TaskReference, write
 from .models.base import new_token
 from .providers.base import REFERENCES_MAX
@@ -222,12 +221,5 @@ def _advice(failed: http.FetchFailed) -> str:
 
 
 def _count_try(member: Membership) -> None:
-    key = f"tried-address:{member.team_id}"
-    cache.add(key, 0, TRIES_S)
-    try:
-        tried = cache.incr(key)
-    except ValueError:  # it ran out just now
-        cache.set(key, 1, TRIES_S)
-        tried = 1
-    if tried > TRIES_MAX:
+    if rates.count(f"tried-address:{member.team_id}", TRIES_S) > TRIES_MAX:
         raise Refused("Your team has checked often just now. Try again in a minute.")

@@ -34,25 +34,8 @@ from flux2web.models import (
 from flux2web.providers.base import Kind, ProviderError
 
 from . import factories
+from .amounts import BAD_AMOUNTS
 
-BAD_AMOUNTS = [
-    "-5",
-    "0",
-    str(2**63),
-    "1e9",
-    "1,5",
-    "NaN",
-    "٣٠",
-    "1.5",
-    "ten",
-    "",
-    " ",
-    "+-1",
-    "0x10",
-    "²",
-    "1_000",
-    "1" * 5000,
-]
 PAGES = ["console", "providers"]
 
 

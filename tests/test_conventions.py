@@ -15,7 +15,7 @@ HOUSE = ROOT / "flux2web"
 
 # A module imports from rungs below its own, and from its own only where it says so here.
 LADDER: list[set[str]] = [
-    {"charts", "faults", "hands", "money", "orders", "periods", "prompts", "settings", "sheets"},
+    {"charts", "faults", "hands", "money", "orders", "periods", "rates", "prompts", "settings", "sheets"},
     {"http", "brokers", "apps", "fields"},
     {"providers", "models", "bus"},
     {

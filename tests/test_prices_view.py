@@ -16,25 +16,7 @@ from flux2web import pricing
 from flux2web.models import Act, Price, Tally
 
 from . import factories
-
-BAD_AMOUNTS = [
-    "-5",
-    "0",
-    str(2**63),
-    "1e9",
-    "1,5",
-    "NaN",
-    "٣٠",
-    "1.5",
-    "ten",
-    "",
-    " ",
-    "+-1",
-    "0x10",
-    "²",
-    "1_000",
-    "1" * 5000,
-]
+from .amounts import BAD_AMOUNTS
 
 
 @pytest.fixture
