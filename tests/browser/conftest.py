@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from ..site import PERSON, Site, running
 
@@ -48,21 +48,26 @@ def sign_in(chromium, site):
     def make(width: int = 1280, height: int = 900, **options) -> Page:
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
-        page = context.new_page()
-        page.errors = []
-        page.on("console", lambda said: page.errors.append(said.text) if is_complaint(said) else None)
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(f"{site.url}/accounts/login/")
-        page.fill("[name=login]", PERSON["email"])
-        page.fill("[name=password]", PERSON["password"])
         site.forget_drafts()  # of Ana's in other tests: each begins with an empty form
-        page.click("main form button")
-        page.wait_for_url("**/t/north/")
-        return page
+        return signed_in(context, site, PERSON["email"], PERSON["password"], "north")
 
     yield make
     for context in contexts:
         context.close()
+
+
+def signed_in(context: BrowserContext, site: Site, email: str, password: str, team: str) -> Page:
+    """A page on which somebody has signed in and come to their studio; `page.errors` is what the browser complains of."""
+    page = context.new_page()
+    page.errors = []
+    page.on("console", lambda said: page.errors.append(said.text) if is_complaint(said) else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.goto(f"{site.url}/accounts/login/")
+    page.fill("[name=login]", email)
+    page.fill("[name=password]", password)
+    page.click("main form button")
+    page.wait_for_url(f"**/t/{team}/")
+    return page
 
 
 def is_complaint(said: ConsoleMessage) -> bool:

@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from ..site import Site, running
-from .conftest import is_complaint, until
+from .conftest import signed_in, until
 
 pytestmark = pytest.mark.browser
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -35,15 +35,7 @@ def look(chromium, site):
     def make(name: str = "ana", width: int = 1440, height: int = 900, **options) -> Page:
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
-        page = context.new_page()
-        page.errors = []
-        page.on("console", lambda said: page.errors.append(said.text) if is_complaint(said) else None)
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(f"{site.url}/accounts/login/")
-        page.fill("[name=login]", f"{name}@example.com")
-        page.fill("[name=password]", PASSWORD)
-        page.click("main form button")
-        page.wait_for_url("**/t/demo/")
+        page = signed_in(context, site, f"{name}@example.com", PASSWORD, "demo")
         page.goto(site.url + HISTORY)
         return page
 
