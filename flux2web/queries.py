@@ -63,8 +63,8 @@ class Since:
 def cards_since(member: Membership, have: dict[int, int], after: tuple[datetime, int] | None) -> Since:
     """Of a page that shows `have`, {task id: version}, and whose newest card is `after`."""
     asked, visible = list(have)[:HAVE_MAX], visible_tasks(member)
-    there = {pk: rest for pk, *rest in visible.filter(pk__in=asked).values_list("pk", "version", "in_line")}
-    behind = [pk for pk, (version, in_line) in there.items() if have[pk] < version or (in_line and have[pk] == version)]
+    there = {pk: rest for pk, *rest in visible.filter(pk__in=asked).values_list("pk", "version", "waits_for")}
+    behind = [pk for pk, (version, line) in there.items() if have[pk] < version or (line and have[pk] == version)]
     rows = newest_first(with_card(visible))
     found = {task.pk: task for task in [*_newer(rows, after), *(rows.filter(pk__in=behind) if behind else ())]}
     cards = [task for task in found.values() if task.pk in behind or have.get(task.pk, 0) < task.version]

@@ -104,7 +104,7 @@ def test_nonsense_for_ids_is_answered_with_nothing(client_for, eve, north, ids):
 
 
 def test_the_studio_takes_no_more_queries_for_more_batches_and_a_longer_line(client_for, ana, cleo, dan, north):
-    client = client_for(ana)
+    client, revid = client_for(ana), factories.make_account("revid")
 
     def count() -> int:
         client.get("/t/north/")
@@ -113,11 +113,11 @@ def test_the_studio_takes_no_more_queries_for_more_batches_and_a_longer_line(cli
         return len(seen)
 
     batch_of(north, cleo, "done", "failed")
-    batch_of(north, cleo, "queued", "queued", in_line=True, quoted_provider="revid")
+    batch_of(north, cleo, "queued", "queued", waits_for=revid)
     before = count()
     for user in (cleo, dan):
         batch_of(north, user, "done", "failed", "uncertain")
-        batch_of(north, user, "queued", "queued", "queued", in_line=True, quoted_provider="revid")
+        batch_of(north, user, "queued", "queued", "queued", waits_for=revid)
     assert count() == before
 
 

@@ -153,9 +153,10 @@ def test_what_waits_says_that_cancelling_gives_it_back(north):
 
 
 def test_places_in_line_cost_one_query_however_many_wait(north, cleo, dan, django_assert_num_queries):
+    revid, apixo = factories.make_account("revid"), factories.make_account("apixo")
     for user in (cleo, dan, cleo, dan, cleo):
-        factories.make_task(north, user=user, in_line=True, quoted_provider="revid")
-    factories.make_task(north, user=cleo, in_line=True, quoted_provider="apixo")
+        factories.make_task(north, user=user, waits_for=revid)
+    factories.make_task(north, user=cleo, waits_for=apixo)
     tasks = list(Task.objects.order_by("pk"))
     with django_assert_num_queries(1):
         said = [re.search(r"\d..", shown.detail)[0] for shown in cards.of(tasks)]
@@ -165,8 +166,9 @@ def test_places_in_line_cost_one_query_however_many_wait(north, cleo, dan, djang
 
 
 def test_places_told_one_by_one_and_all_at_once_are_the_same(north, cleo):
+    revid = factories.make_account("revid")
     for _ in range(turns.PLACES_SHOWN + 2):
-        factories.make_task(north, user=cleo, in_line=True, quoted_provider="revid", price=1)
+        factories.make_task(north, user=cleo, waits_for=revid, price=1)
     tasks = list(Task.objects.order_by("pk"))
     assert [Card(task).detail for task in tasks] == [shown.detail for shown in cards.of(tasks)]
 

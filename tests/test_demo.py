@@ -173,7 +173,7 @@ def test_every_column_holds_what_a_form_would_have_put_there(few_pictures):
     for model in (Task, Attempt, Event, Entry, Result, TaskReference):
         texts = [value for row in model.objects.values_list() for value in row if isinstance(value, str)]
         assert not [text for text in texts if "django" in text]
-    assert set(Task.objects.values_list("alt", "private", "in_line", "favourites")) == {("", False, False, 0)}
+    assert set(Task.objects.values_list("alt", "private", "waits_for", "favourites")) == {("", False, None, 0)}
 
 
 def test_the_past_is_over_and_not_long_ago(few_pictures):

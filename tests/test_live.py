@@ -453,7 +453,8 @@ def test_nothing_missed_is_an_empty_answer(north, ana, client_for):
 
 
 def test_a_place_in_line_comes_although_its_version_is_the_same(north, ana, client_for):
-    first, second = (factories.make_task(north, user=ana, in_line=True, quoted_provider="revid") for _ in range(2))
+    revid = factories.make_account("revid")
+    first, second = (factories.make_task(north, user=ana, waits_for=revid) for _ in range(2))
     lifecycle.cancel(first, ana)
     answer = missed(client_for(ana), {first.pk: first.version + 1, second.pk: second.version}, second)
     assert b"1st of yours" in answer.content

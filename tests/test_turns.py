@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from flux2web import actors, lifecycle, turns
+from flux2web import accounts, actors, lifecycle, turns
 from flux2web.cards import Card
 from flux2web.models import ProviderAccount, State, Task
+from flux2web.providers.base import Kind
 
 from . import factories
 from .peer import serving
@@ -61,6 +62,10 @@ def free(account: ProviderAccount) -> None:
     ProviderAccount.objects.filter(pk=account.pk).update(next_call_at=long_ago)
 
 
+def let_rest(account: ProviderAccount) -> None:
+    accounts.pause(account, Kind.MAINTENANCE, "Closed.")
+
+
 def test_what_must_wait_stands_in_line_and_what_goes_does_not(north_member, revid):
     first, second = fill(north_member, 2)
     assert state(first) == State.RUNNING
@@ -74,9 +79,9 @@ def test_a_newcomer_goes_before_a_team_that_has_had_its_turn(north_member, south
     newcomer = task_of(press(south_member))
     lifecycle.submit(newcomer.pk)
     free(revid)
-    waiting = Task.objects.filter(team=north_member.team, in_line=True).latest("pk")
+    waiting = turns.in_line(revid).filter(team=north_member.team).latest("pk")
     Task.objects.filter(team=north_member.team, state=State.FAILED).update(accepted_at=timezone.now())
-    assert turns.first(waiting.pk) == newcomer.pk
+    assert lifecycle.whose_turn(waiting.pk) == newcomer.pk
     actors.submit(waiting.pk)
     assert state(newcomer) == State.RUNNING
     assert state(waiting) == State.QUEUED
@@ -95,14 +100,14 @@ def test_members_of_a_team_take_turns(north_member, membership, ben, north, revi
     lifecycle.submit(other.pk)
     free(revid)
     Task.objects.filter(user=north_member.user, state=State.FAILED).update(accepted_at=timezone.now())
-    assert turns.first(second.pk) == other.pk
+    assert lifecycle.whose_turn(second.pk) == other.pk
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_free_place_calls_somebody(north_member, revid, peer):
     first, second, third = fill(north_member, 3)
     far = timezone.now() + timedelta(minutes=9)
-    Task.objects.filter(in_line=True).update(due_at=far)
+    turns.in_line(revid).update(due_at=far)
     peer.jobs.update(dict.fromkeys(peer.jobs, "success"))
     look(first)
     due = Task.objects.filter(pk__in=[second.pk, third.pk], due_at__lt=far)
@@ -111,15 +116,63 @@ def test_a_free_place_calls_somebody(north_member, revid, peer):
 
 def test_a_task_that_meets_no_line_goes_itself(north_member, revid):
     task = task_of(press(north_member))
-    assert turns.first(task.pk) == task.pk
-    assert turns.first(10**9) == 10**9
+    assert lifecycle.whose_turn(task.pk) == task.pk
+    assert lifecycle.whose_turn(10**9) == 10**9
 
 
 def test_those_who_wait_for_another_provider_stand_in_another_line(north_member, south_member, revid, peer):
     fill(north_member, 3)
     factories.make_account("apixo", base_url=peer.url)
     elsewhere = task_of(press(south_member, provider="apixo"))
-    assert turns.first(elsewhere.pk) == elsewhere.pk
+    assert lifecycle.whose_turn(elsewhere.pk) == elsewhere.pk
+
+
+def test_a_rerouted_task_stands_in_the_line_of_the_one_that_will_take_it(north_member, south_member, revid, peer):
+    """Quoted while the cheapest rested, and sent to it once it was back."""
+    factories.make_account("flux2api", base_url=peer.url)
+    let_rest(revid)
+    rerouted = task_of(press(south_member))
+    assert rerouted.quoted_provider == "flux2api"
+    accounts.resume(revid, south_member.user)
+    _, waiting = fill(north_member, 2)
+    lifecycle.submit(rerouted.pk)
+    assert state(rerouted) == State.QUEUED
+    assert set(turns.in_line(revid)) == {rerouted, waiting}
+    rerouted.refresh_from_db()
+    assert "1st of yours" in Card(rerouted).detail
+    free(revid)
+    Task.objects.filter(user=north_member.user, state=State.FAILED).update(accepted_at=timezone.now())
+    actors.submit(waiting.pk)
+    assert (state(rerouted), state(waiting)) == (State.RUNNING, State.QUEUED)
+
+
+def test_a_rerouted_newcomer_passes_nobody_who_waits_there_already(north_member, south_member, revid, peer):
+    factories.make_account("flux2api", base_url=peer.url)
+    _, waiting = fill(south_member, 2)
+    let_rest(revid)
+    rerouted = task_of(press(north_member))
+    accounts.resume(revid, south_member.user)
+    free(revid)
+    factories.make_task(north_member.team, state=State.RUNNING, account=revid, price=1, finished_at=None)
+    ProviderAccount.objects.filter(pk=revid.pk).update(concurrent=2)
+    actors.submit(rerouted.pk)
+    assert (state(rerouted), state(waiting)) == (State.QUEUED, State.RUNNING)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_free_place_calls_somebody_who_waits_for_that_provider(north_member, south_member, revid, peer):
+    factories.make_account("flux2api", base_url=peer.url)
+    first = task_of(press(north_member, provider="revid"))
+    let_rest(revid)
+    second = task_of(press(south_member))
+    accounts.resume(revid, south_member.user)
+    for task in (first, second):
+        lifecycle.submit(task.pk)
+    far = timezone.now() + timedelta(minutes=9)
+    Task.objects.filter(pk=second.pk).update(due_at=far)
+    peer.jobs.update(dict.fromkeys(peer.jobs, "success"))
+    look(first)
+    assert Task.objects.filter(pk=second.pk, due_at__lt=far).exists()
 
 
 def test_the_card_says_which_of_yours_it_is(north_member, revid):

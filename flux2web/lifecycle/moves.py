@@ -44,7 +44,7 @@ def claim(task_id: int, states: tuple[State, ...], lease_s: float) -> Task | Non
     if task is None:
         return None
     gap_s = _gap_s(task, now)
-    claimed = {"due_at": now + timedelta(seconds=lease_s), "looked_at": now, "looks": task.looks + 1, "in_line": False}
+    claimed = {"due_at": now + timedelta(seconds=lease_s), "looked_at": now, "looks": task.looks + 1, "waits_for": None}
     if task.state != State.QUEUED:
         claimed["waited_s"] = task.waited_s + gap_s
     same = Task.objects.filter(pk=task_id, state=task.state, due_at=task.due_at, looks=task.looks)
@@ -73,7 +73,7 @@ def move(
 ) -> bool:
     """Take the edge to `to` if the row still stands before it, and write the event. False: another was first."""
     now = timezone.now()
-    fresh = {"state_since": now, "looked_at": None, "waited_s": 0, "looks": 0, "strikes": 0, "in_line": False}
+    fresh = {"state_since": now, "looked_at": None, "waited_s": 0, "looks": 0, "strikes": 0, "waits_for": None}
     rows = Task.objects.filter(pk=task.pk, state__in=came_from or before(to))
     changed = rows.update(**fresh | {"state": to, "version": F("version") + 1, "due_at": due_at} | fields)
     if not changed:
@@ -81,17 +81,17 @@ def move(
     Event.objects.create(task=task, kind=to, cause=cause, note=note[:300])
     bus.publish_task(task.team_id, task.pk)
     if task.state in IN_FLIGHT and to not in IN_FLIGHT:
-        transaction.on_commit(partial(_call_next, task.quoted_provider))
+        transaction.on_commit(partial(_call_next, task.account_id))
     log.info("task moved", task_id=task.pk, state=str(to), cause=cause)
     return True
 
 
-def _call_next(provider: str) -> None:
+def _call_next(account_id: int) -> None:
     """A place under a ceiling is free: somebody in line falls due, and gives it to who has the best claim."""
     now = timezone.now()
-    waiting = turns.in_line(provider).filter(due_at__gt=now).order_by("team_id", "user_id", "id")
+    waiting = turns.in_line(account_id).filter(due_at__gt=now).order_by("team_id", "user_id", "id")
     for task_id in waiting.values_list("pk", flat=True)[:1]:
-        Task.objects.filter(pk=task_id, in_line=True).update(due_at=now)
+        turns.in_line(account_id).filter(pk=task_id).update(due_at=now)
 
 
 def again(task: Task, wait_s: float, **fields: Any) -> Next:

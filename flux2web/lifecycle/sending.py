@@ -27,11 +27,20 @@ LINE_LOOK_S = 0.2  # behind a ceiling a whole line looks this often; a place tha
 
 
 def whose_turn(task_id: int) -> int:
-    """Who goes when this one comes: itself, or one in line with a better claim, which falls due now."""
-    first = turns.first(task_id)
+    """Who goes when this one comes: itself, or one with a better claim in the line for whoever takes it, which falls due
+    now. Where nobody waits for anything, that costs one look at an empty index."""
+    task = Task.objects.filter(pk=task_id, state=State.QUEUED).first() if turns.anybody_waits() else None
+    candidate = _choose(task) if task else None
+    if not task or not candidate:
+        return task_id
+    first = turns.first(task, candidate.account)
     if first != task_id:
-        Task.objects.filter(pk=first, in_line=True).update(due_at=timezone.now())
+        turns.in_line(candidate.account).filter(pk=first).update(due_at=timezone.now())
     return first
+
+
+def _choose(task: Task) -> Candidate | None:
+    return routing.choose(task, press.order_of(task), refused_by=answers.refused_by(task))
 
 
 def submit(task_id: int) -> Next | None:
@@ -39,7 +48,7 @@ def submit(task_id: int) -> Next | None:
     task = moves.claim(task_id, (State.QUEUED,), settings.LOOK_LEASE_S)
     if task is None or _was_stopped(task):
         return None
-    candidate = routing.choose(task, press.order_of(task), refused_by=answers.refused_by(task))
+    candidate = _choose(task)
     if candidate is None:
         return _blocked(task)
     sending = _begin(task, candidate)
@@ -58,7 +67,10 @@ def submit(task_id: int) -> Next | None:
 def line_up(task_id: int) -> Next | None:
     """Let one that goes first go first."""
     task = moves.claim(task_id, (State.QUEUED,), settings.LOOK_LEASE_S)
-    return _wait_in_line(task, Turn(0.05, LINE_LOOK_S)) if task else None
+    if task is None:
+        return None
+    candidate = _choose(task)
+    return _wait_in_line(task, candidate.account, Turn(0.05, LINE_LOOK_S)) if candidate else _blocked(task)
 
 
 def _was_stopped(task: Task) -> bool:
@@ -115,8 +127,8 @@ def _begin(task: Task, candidate: Candidate) -> Sending | Next | None:
         if turn is not None or sending is None:
             transaction.set_rollback(True)  # a call that is not made is not counted
     if turn is not None:
-        return _wait_in_line(task, turn)
-    for task_id in turns.behind(task):
+        return _wait_in_line(task, account, turn)
+    for task_id in turns.behind(task, account):
         bus.publish_task(task.team_id, task_id)
     return sending
 
@@ -131,14 +143,14 @@ def _no_turn(account: ProviderAccount, now: datetime) -> Turn | None:
     return Turn(TURN_S, LINE_LOOK_S) if is_full else None
 
 
-def _wait_in_line(task: Task, turn: Turn) -> Next:
+def _wait_in_line(task: Task, account: ProviderAccount, turn: Turn) -> Next:
     """Look again when a turn may be free. However long the line, about two looks come for each turn: whoever looks gives
     it to who has the best claim (whose_turn)."""
-    line_s = turns.in_line(task.quoted_provider).count() * turn.every_s
+    line_s = turns.in_line(account).count() * turn.every_s
     spread_s = min(LINE_MAX_S, line_s) * random.random()
     if task.looks == 1:
         bus.publish_task(task.team_id, task.pk)
-    return moves.again(task, max(min(turn.wait_s, TURN_MAX_S) * random.uniform(1, 1.2), spread_s), in_line=True)
+    return moves.again(task, max(min(turn.wait_s, TURN_MAX_S) * random.uniform(1, 1.2), spread_s), waits_for=account)
 
 
 def _write_sending(task: Task, candidate: Candidate, now: datetime) -> Sending | None:

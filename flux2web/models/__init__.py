@@ -7,7 +7,7 @@ from .ledger import Budget, Entry, Tally
 from .people import CreditRequest, Export, Notice
 from .periods import Period, Usage
 from .prompts import Draft, SavedPrompt
-from .providers import Price, ProviderAccount, ProviderKey, RoutingRule, Statement
+from .providers import Failures, Price, ProviderAccount, ProviderKey, RoutingRule, Statement
 from .shelf import (
     Collection,
     CollectionItem,
@@ -40,6 +40,7 @@ __all__ = [
     "Entry",
     "Event",
     "Export",
+    "Failures",
     "Favourite",
     "Heartbeat",
     "Hosting",

@@ -98,6 +98,21 @@ class ProviderAccount(models.Model):
         return self.next_call_at - burst
 
 
+class Failures(models.Model):
+    """How many looks and fetches failed in one way in one hour (creates have their Attempt). Counted, not believed."""
+
+    account = models.ForeignKey(ProviderAccount, on_delete=models.CASCADE, related_name="looks_failed", db_index=False)
+    hour = models.DateTimeField()  # its beginning
+    kind = models.CharField(max_length=16)  # as in health.WORDS
+    total = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["account", "hour", "kind"], name="failures_counted_once")]
+
+    def __str__(self) -> str:
+        return f"{self.total} of {self.account_id}: {self.kind}"
+
+
 class RoutingRule(models.Model):
     """What a site admin lets "auto" do: one row."""
 

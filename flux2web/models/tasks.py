@@ -136,7 +136,9 @@ class Task(models.Model):
     waited_s = models.FloatField(default=0)  # time in this state in which we were looking; limits count this
     looks = models.PositiveIntegerField(default=0)  # in this state
     strikes = models.PositiveSmallIntegerField(default=0)  # failed looks or fetches in a row
-    in_line = models.BooleanField(default=False, db_default=False)  # looked at, and waits for a turn (turns.py)
+    waits_for = models.ForeignKey(  # looked at, and stands in line for a turn there (turns.py)
+        ProviderAccount, null=True, blank=True, on_delete=models.SET_NULL, related_name="waiting", db_index=False
+    )
 
     # Who draws it.
     account = models.ForeignKey(ProviderAccount, null=True, blank=True, on_delete=models.PROTECT, related_name="tasks")
@@ -200,7 +202,7 @@ class Task(models.Model):
             models.Index(fields=["due_at", "id"], condition=Q(due_at__isnull=False), name="task_due"),
             models.Index(fields=["account", "state"], condition=Q(due_at__isnull=False), name="task_in_flight"),
             models.Index(
-                fields=["quoted_provider", "team", "user", "id"], condition=Q(in_line=True), name="task_in_line"
+                fields=["waits_for", "team", "user", "id"], condition=Q(waits_for__isnull=False), name="task_in_line"
             ),
             models.Index(fields=["account", "finished_at"], condition=Q(finished_at__isnull=False), name="task_by_end"),
             models.Index(
@@ -214,6 +216,10 @@ class Task(models.Model):
     @property
     def is_live(self) -> bool:
         return self.state in LIVE
+
+    @property
+    def in_line(self) -> bool:
+        return self.waits_for_id is not None
 
     @property
     def mode(self) -> str:

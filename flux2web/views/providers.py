@@ -112,7 +112,7 @@ def _standing(account: ProviderAccount) -> dict:
     today, silent = health.today(account, now), health.silent(now)
     return {
         "today": today,
-        "in_line": turns.in_line(account.provider).count(),
+        "in_line": turns.in_line(account).count(),
         "record": health.record_of(account),
         "share": overview.share_text(account),
         "chart": charts.bars(today.waits, unit="pictures"),
