@@ -1,7 +1,7 @@
 """How each account has done here in the last 24 hours: what routing, the provider page and the cards go by.
 
-`take_stock` writes the record down that routing reads; `today` and `failures` are asked for by the provider's page alone;
-`silent` finds who should ring and does not.
+`take_stock` writes the record down that routing reads; `count_failure` counts what leaves no row of its own; `today` and
+`failures` are asked for by the provider's page alone; `silent` finds who should ring and does not.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Count, F, QuerySet
+from django.db.models import Count, F, QuerySet, Sum
 from django.utils import timezone
 
-from .models import Attempt, ProviderAccount, RoutingRule, State, Task
+from .models import Attempt, Failures, ProviderAccount, RoutingRule, State, Task, write
 from .models.tasks import IN_FLIGHT
 
 HOURS = 24
@@ -55,8 +55,9 @@ def is_healthy(account: ProviderAccount, rule: RoutingRule) -> bool:
 
 
 def take_stock(now: datetime | None = None) -> None:
-    """Work out every account's record anew. For the clock."""
+    """Work out every account's record anew, and forget what was counted before it. For the clock."""
     now = now or timezone.now()
+    Failures.objects.filter(hour__lte=now - timedelta(hours=HOURS)).delete()
     for account in ProviderAccount.objects.all():
         record = measure(account, now - timedelta(hours=HOURS))
         ProviderAccount.objects.filter(pk=account.pk).update(record=asdict(record), recorded_at=now)
@@ -84,6 +85,17 @@ def _seconds(ended) -> list[float]:
     return list(rows.values_list("provider_s", flat=True)[:SAMPLE_MAX])
 
 
+def count_failure(account_id: int, kind: str) -> None:
+    """A look or a fetch that failed, by what it was. One UPDATE, and no task's row is held meanwhile."""
+    hour = timezone.now().replace(minute=0, second=0, microsecond=0)
+    mine = Failures.objects.filter(account=account_id, hour=hour, kind=kind)
+    with write():
+        if not mine.update(total=F("total") + 1):
+            first = Failures(account_id=account_id, hour=hour, kind=kind)
+            Failures.objects.bulk_create([first], ignore_conflicts=True)
+            mine.update(total=F("total") + 1)
+
+
 # --- For the provider's page -------------------------------------------------------------------------------------------
 
 Outcome = Attempt.Outcome
@@ -99,6 +111,11 @@ WORDS = {  # what went wrong, in the order of the page
     "moderation": "Moderated",
     "not_sent": "Not reached",
     "ambiguous": "No answer to the create",
+    "no_answer": "No answer in time",
+    "gone": "Picture not there any more",
+    "unreachable": "Picture not fetched",
+    "no_picture": "What came is no picture",
+    "forbidden": "Picture’s address not allowed",
     "": "Refused",  # before kinds were written down
 }
 STEPS_S = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200)
@@ -108,10 +125,12 @@ FAILURES_DAYS = 30
 
 @dataclass(frozen=True)
 class Trouble:
-    """One way in which something went wrong today: how often at the create, and how often afterwards."""
+    """One way in which something went wrong today: how often at the create, how often when we asked how it stands or
+    fetched the picture, and how many tasks failed of it after they were accepted."""
 
     word: str
     sending: int
+    looking: int
     drawing: int
 
 
@@ -137,7 +156,7 @@ def today(account: ProviderAccount, now: datetime) -> Today:
     return Today(
         creates=sum(total for _, _, total in sent),
         accepted=sum(total for outcome, _, total in sent if outcome == Outcome.ACCEPTED),
-        troubles=_troubles(sent, _failed_later(ended)),
+        troubles=_troubles(sent, _failed_looks(account, since), _failed_later(ended)),
         waits=waits(_seconds(ended)),
         in_flight=Task.objects.filter(account=account, due_at__isnull=False, state__in=IN_FLIGHT).count(),
     )
@@ -149,16 +168,22 @@ def _failed_later(ended: QuerySet[Task]) -> dict[str, int]:
     return {row["fail_kind"]: row["total"] for row in failed.values("fail_kind").annotate(total=Count("pk"))}
 
 
-def _troubles(sent: list[tuple[str, str, int]], later: dict[str, int]) -> list[Trouble]:
+def _failed_looks(account: ProviderAccount, since: datetime) -> dict[str, int]:
+    """By kind, of the hours that began since."""
+    rows = Failures.objects.filter(account=account, hour__gt=since).values("kind").annotate(sum=Sum("total"))
+    return {row["kind"]: row["sum"] for row in rows}
+
+
+def _troubles(sent: list[tuple[str, str, int]], looks: dict[str, int], later: dict[str, int]) -> list[Trouble]:
     at_create: dict[str, int] = {}
     for outcome, kind, total in sent:
         if outcome in NOT_TAKEN:
             what = kind if outcome == Outcome.REFUSED else outcome
             at_create[what] = at_create.get(what, 0) + total
     return [
-        Trouble(word, at_create.get(kind, 0), later.get(kind, 0))
+        Trouble(word, at_create.get(kind, 0), looks.get(kind, 0), later.get(kind, 0))
         for kind, word in WORDS.items()
-        if kind in at_create or kind in later
+        if kind in at_create or kind in looks or kind in later
     ]
 
 

@@ -8,9 +8,11 @@ import pytest
 from django.utils import timezone
 
 from flux2web import health
-from flux2web.models import Attempt, RoutingRule, State, Task
+from flux2web.models import Attempt, Failures, RoutingRule, State, Task
 
 from . import factories
+from .peer import picture, serving
+from .road import look
 
 DAY = timedelta(hours=24)
 
@@ -97,3 +99,90 @@ def test_a_record_forgets_with_time(north, revid):
     health.take_stock(timezone.now() + DAY + timedelta(minutes=2))
     revid.refresh_from_db()
     assert health.record_of(revid) == health.Record()
+
+
+# --- Looks and fetches that failed --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def peer():
+    with serving() as peer:
+        yield peer
+
+
+@pytest.fixture
+def running(north, revid, peer) -> Task:
+    """Taken by a provider that answers as a test says."""
+    revid.base_url = peer.url
+    revid.save()
+    task = factories.make_task(north, state=State.RUNNING, account=revid)
+    peer.jobs[task.upstream_id] = "waiting"
+    return task
+
+
+def troubles(account) -> dict[str, int]:
+    return {row.word: row.looking for row in health.today(account, timezone.now()).troubles if row.looking}
+
+
+def cut(handler, _):
+    handler.cut()
+
+
+def test_a_look_that_failed_is_counted_by_what_it_was(running, peer):
+    peer.look_answers = [
+        peer.refuse(401, "no such key"),
+        peer.refuse(500, "broken"),
+        peer.refuse(500, "still broken"),
+        peer.html(502),
+        cut,
+    ]
+    for _ in range(5):
+        look(running)
+    assert troubles(running.account) == {"Key refused": 1, "It failed": 3, "No answer in time": 1}
+    assert Failures.objects.count() == 3
+
+
+def test_a_provider_that_is_not_there_is_counted_as_not_reached(running):
+    running.account.base_url = "http://127.0.0.1:9"
+    running.account.save()
+    look(running)
+    assert troubles(running.account) == {"Not reached": 1}
+
+
+def test_a_look_that_was_answered_is_no_failure(running, peer):
+    look(running)
+    assert not Failures.objects.exists()
+
+
+def test_a_fetch_that_failed_is_counted_by_what_it_was(running, peer, settings):
+    settings.BACKOFF_S = (0,) * 9
+    peer.jobs[running.upstream_id] = "success"
+    look(running)
+    for status in (404, 503):
+        peer.fetch_status = status
+        look(running)
+    peer.fetch_status, peer.picture = 200, b"<html>no picture</html>"
+    look(running)
+    peer.picture = picture()
+    assert look(running).state == State.DONE
+    assert troubles(running.account) == {
+        "Picture not there any more": 1,
+        "Picture not fetched": 1,
+        "What came is no picture": 1,
+    }
+
+
+def test_what_failed_a_day_ago_is_forgotten(running, peer):
+    peer.look_answers = [peer.refuse(500)]
+    look(running)
+    Failures.objects.update(hour=timezone.now() - DAY - timedelta(minutes=1))
+    assert troubles(running.account) == {}
+    health.take_stock()
+    assert not Failures.objects.exists()
+
+
+def test_of_many_that_count_at_once_none_is_lost(revid):
+    for _ in range(20):
+        health.count_failure(revid.pk, "provider")
+    health.count_failure(revid.pk, "rate")
+    assert troubles(revid) == {"It failed": 20, "Too fast for it": 1}

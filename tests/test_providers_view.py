@@ -134,10 +134,12 @@ def test_errors_are_counted_by_what_they_were(admin, north, revid):
             task=task, number=number, account=revid, key_version=1, secret_hash=str(number),
             lease_until=timezone.now(), outcome=outcome, refused_kind=kind,
         )  # fmt: skip
+    for _ in range(3):
+        health.count_failure(revid.pk, "rate")
     said = part(admin.get("/console/providers/revid/"), "troubles")
-    assert "Too fast for it 2 0" in said
-    assert "Not reached 1 0" in said
-    assert "Moderated 0 1" in said
+    assert "Too fast for it 2 3 0" in said
+    assert "Not reached 1 0 0" in said
+    assert "Moderated 0 0 1" in said
 
 
 def test_errors_of_yesterday_are_not_todays(admin, north, revid):

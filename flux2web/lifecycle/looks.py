@@ -8,7 +8,7 @@ import structlog
 from django.conf import settings
 from django.utils import timezone
 
-from .. import accounts, hands, providers
+from .. import accounts, hands, health, providers
 from ..models import Attempt, ProviderAccount, State, Task, write
 from ..providers import base
 from ..providers.base import Kind, ProviderError, Report
@@ -123,6 +123,7 @@ def _look_failed(task: Task, error: ProviderError) -> Next | None:
     """A look that failed says nothing about the task. Unreadable successes are given up after a few; a task the
     provider does not know any more ends with the running limit; everything else waits for better times."""
     log.warning("look failed", task_id=task.pk, kind=str(error.kind), code=error.code, text=error.message)
+    health.count_failure(task.account_id, _what(error))
     if error.code == "no_urls" and moves.is_unreadable_for_good(task, "query answer", error.message):
         message = "The provider says it finished, but gave no picture."
         return moves.fail(task, Kind.BAD_REPLY, message, code=error.code, cause="query answer")
@@ -130,6 +131,13 @@ def _look_failed(task: Task, error: ProviderError) -> Next | None:
         return moves.fail(task, error.kind, error.message, code=error.code, cause="limit")
     wait_s = max(error.retry_after_s or 0, pace.backoff_s(task.strikes))
     return moves.again(task, wait_s, strikes=min(task.strikes + 1, 1000))
+
+
+def _what(error: ProviderError) -> str:
+    """An answer that says no, or none: then whether we reached them at all."""
+    if error.kind != Kind.PROVIDER or error.sent == "yes":
+        return error.kind
+    return "not_sent" if error.sent == "no" else "no_answer"
 
 
 def _still_running(task: Task, attempt: Attempt, report: Report) -> Next | None:

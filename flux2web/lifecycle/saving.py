@@ -6,7 +6,7 @@ import structlog
 from django.conf import settings
 from django.utils import timezone
 
-from .. import accounts, faults, hands, http, imaging, pricing, storage
+from .. import accounts, faults, hands, health, http, imaging, pricing, storage
 from ..models import Attempt, State, Task, write
 from ..providers.base import Kind
 from . import moves, pace
@@ -52,6 +52,7 @@ def _saved(task: Task, stored: storage.Stored) -> Next | None:
 def _fetch_failed(task: Task, error: http.FetchFailed) -> Next | None:
     """The picture's address does not give it. Wait; ask the provider for a fresh address; in the end it is lost."""
     log.warning("result not fetched", task_id=task.pk, kind=error.kind, text=error.message)
+    health.count_failure(task.account_id, "forbidden" if error.kind == "refused" else error.kind)  # type: ignore[arg-type]
     if error.kind == "refused" and moves.is_unreadable_for_good(task, "fetch", error.message):
         return _lost(task, error.message)
     is_late, may_ask = task.waited_s > settings.SAVING_LIMIT_S, _may_ask_afresh(task)
@@ -64,6 +65,7 @@ def _fetch_failed(task: Task, error: http.FetchFailed) -> Next | None:
 
 def _bad_picture(task: Task, error: imaging.BadImage) -> Next | None:
     """What came is no picture: a delivery network may have answered with a page. Try again a little, then give up."""
+    health.count_failure(task.account_id, "no_picture")  # type: ignore[arg-type]
     storage.forget_spooled(task)
     if moves.is_unreadable_for_good(task, "fetch", str(error)):
         return _lost(task, str(error))
