@@ -556,7 +556,7 @@ class Machine(RuleBasedStateMachine):
         member = next((member for member in self.members if member.team_id == task.team_id), None)
         if member is None:
             return
-        key = f"retry:{task.pk}:{task.children.count()}"
+        key = f"retry:{task.pk}:{task.version}:{member.user_id}"
         press = Press(member, task.provider, 1, dict(self.book.prices))
         with self.process():
             self.book.presses[task.team_id, key] = press

@@ -171,6 +171,22 @@ class TestRetryFailed:
         assert isinstance(second, Refusal)
         assert Entry.objects.filter(kind="hold").count() == 5
 
+    def test_what_is_tried_again_alone_at_the_same_moment_is_not_tried_twice(self, batch, member, north, monkeypatch):
+        failed = batch.tasks.filter(state=State.FAILED).order_by("pk")
+        quote = routing.quote
+
+        def slowly(order):
+            monkeypatch.setattr(routing, "quote", quote)
+            lifecycle.retry(member, failed[1])
+            return quote(order)
+
+        monkeypatch.setattr(routing, "quote", slowly)
+        refusal = lifecycle.retry_failed(member, batch, price_seen=35)
+        assert "tried again just now" in refusal.message
+        assert [task.children.count() for task in failed] == [0, 1]
+        assert sums(north)[1] == 10 + 25
+        assert lifecycle.retry_failed(member, batch, price_seen=35).tasks.get().parent == failed[0]
+
     def test_a_price_that_has_risen_is_said(self, batch, member):
         outcome = lifecycle.retry_failed(member, batch, price_seen=20)
         assert outcome.kind == "price"

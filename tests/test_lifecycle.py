@@ -236,6 +236,26 @@ class TestRetrying:
         assert (again.parent, again.prompt, again.state) == (failed, failed.prompt, State.QUEUED)
         assert sums(north) == (1000, 10, 0)
 
+    def test_the_same_press_twice_is_one_and_the_press_of_a_fresh_card_another(self, running, peer, member, north):
+        peer.jobs["up-1"] = "fail"
+        failed = look(running)
+        first = lifecycle.retry(member, failed, version_seen=failed.version)
+        assert lifecycle.retry(member, failed, version_seen=failed.version) == first
+        fresh = Task.objects.get(pk=failed.pk)
+        assert fresh.version == failed.version + 1
+        assert lifecycle.retry(member, fresh, version_seen=fresh.version) != first
+        assert sums(north) == (1000, 20, 0)
+
+    def test_what_somebody_tried_again_meanwhile_is_not_and_that_is_said(
+        self, running, peer, member, membership, dan, north
+    ):
+        peer.jobs["up-1"] = "fail"
+        failed = look(running)
+        lifecycle.retry(membership(dan, north), failed)
+        refusal = lifecycle.retry(member, failed, version_seen=failed.version)
+        assert "tried again just now" in refusal.message
+        assert sums(north) == (1000, 10, 0)
+
     def test_a_price_that_has_risen_is_shown_first(self, running, peer, member, north):
         peer.jobs["up-1"] = "fail"
         failed = look(running)

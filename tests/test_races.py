@@ -105,6 +105,26 @@ def test_64_presses_of_one_form_are_one(member, north):
     assert sums(north) == (1000, 10, 0)
 
 
+def test_a_failed_picture_retried_alone_and_with_its_batch_at_once_is_retried_once(
+    member, north, cleo, dan, membership
+):
+    others = membership(dan, north)
+    for _ in range(8):
+        batch = factories.make_batch(north, cleo)
+        failed = [factories.make_task(north, user=cleo, state="failed", batch=batch) for _ in range(3)]
+        alone = [
+            partial(lifecycle.retry, who, task, version_seen=task.version)
+            for task in failed
+            for who in (member, others)
+        ]
+        together = [partial(lifecycle.retry_failed, who, batch, price_seen=None) for who in (member, others)]
+        answers = at_once([*together, *alone])
+        assert {type(answer) for answer in answers} == {Batch, Refusal}
+        assert all(task.children.count() <= 1 for task in failed)
+        assert any(task.children.exists() for task in failed)
+    assert sums(north)[1] == 10 * Task.objects.exclude(parent=None).count()
+
+
 def test_64_posts_of_one_grant_are_one(north, ana):
     give = lambda: ledger.grant(north, 100, actor=ana, reason="more", key="one")  # noqa: E731
     assert len({answer.pk for answer in at_once([give] * 64)}) == 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
 from django.db import IntegrityError
+from django.db.models import F
 from django.utils import timezone
 
 from .. import access, bus, faults, ledger, routing, search, storage
@@ -15,6 +17,7 @@ from . import moves
 
 log = structlog.get_logger(__name__)
 MORE = 4  # pictures that "more like this" asks for
+TRIED = "Some of this was tried again just now. Look at the cards; press again if you want one more."
 
 
 class _RolledBack(Exception):
@@ -25,11 +28,14 @@ class _RolledBack(Exception):
         self.refusal = refusal
 
 
-def create(member: Membership, order: Order, *, key: str, price_seen: int | None) -> Batch | Refusal:
+def create(
+    member: Membership, order: Order, *, key: str, price_seen: int | None, again: Mapping[int, int] | None = None
+) -> Batch | Refusal:
     """Hold the price and queue the tasks of one press, all or nothing.
 
     `key` makes it happen once: the same key and order again is the same batch; another order under it is a conflict.
     `price_seen` is the total the member saw on the button; if the price has risen since, nothing is sent.
+    `again`, {id: version}, are the tasks that this tries again, as they were seen.
     """
     known = _same_press(member, order, key)
     if known is not None:
@@ -42,7 +48,7 @@ def create(member: Membership, order: Order, *, key: str, price_seen: int | None
     if order.ceiling is not None and quoted.total > order.ceiling:
         return _above(order.ceiling, quoted)
     try:
-        batch = _hold_and_queue(member, order, key, quoted)
+        batch = _hold_and_queue(member, order, key, quoted, again or {})
     except _RolledBack as stop:
         return stop.refusal
     except IntegrityError:  # the same key was being written just now
@@ -53,11 +59,11 @@ def create(member: Membership, order: Order, *, key: str, price_seen: int | None
     return batch
 
 
-def _hold_and_queue(member: Membership, order: Order, key: str, quoted: Quote) -> Batch:
+def _hold_and_queue(member: Membership, order: Order, key: str, quoted: Quote, again: Mapping[int, int]) -> Batch:
     while True:
         try:
             with write():
-                batch = _write_batch(member, order, key, quoted)
+                batch = _write_batch(member, order, key, quoted, again)
                 faults.point("CP1")
                 return batch
         except ledger.PeriodEnded:
@@ -88,9 +94,10 @@ def _above(ceiling: int, quoted: Quote) -> Refusal:
     return Refusal("input", "ceiling", message)
 
 
-def _write_batch(member: Membership, order: Order, key: str, quoted: Quote) -> Batch:
+def _write_batch(member: Membership, order: Order, key: str, quoted: Quote, again: Mapping[int, int]) -> Batch:
     references, period = _own_references(member, order), ledger.current(member.team, timezone.now())
     batch = _new_batch(member, order, key)
+    _claim(member, again)
     tasks = [
         _new_task(member, cell, batch, period, part, number)
         for cell, part in zip(order.cells, quoted.parts, strict=True)
@@ -163,16 +170,30 @@ def _attach(task: Task, order: Order, references: dict[int, Reference]) -> None:
     storage.mint_hostings(task, references.values())
 
 
-def retry(member: Membership, task: Task, *, price_seen: int | None = None) -> Batch | Refusal:
-    """The same order again, as a new task with its own hold. Pressed twice at once, it is one.
+def _claim(member: Membership, again: Mapping[int, int]) -> None:
+    """What is tried again is so by one press at a time: alone or with its batch, whoever finds it as it was seen has it.
 
-    `price_seen` is what the button said; where it said nothing, what the task cost.
+    A claim is a move of the card: a press of the card as it is afterwards is meant as one more.
+    """
+    for pk in sorted(again):  # one order for all: two batches never wait for each other
+        if not Task.objects.filter(pk=pk, version=again[pk]).update(version=F("version") + 1):
+            raise _RolledBack(Refusal("conflict", "", TRIED))
+        bus.publish_task(member.team_id, pk)
+
+
+def retry(
+    member: Membership, task: Task, *, price_seen: int | None = None, version_seen: int | None = None
+) -> Batch | Refusal:
+    """The same order again, as a new task with its own hold. The same press twice is one.
+
+    `price_seen` is what the button said; where it said nothing, what the task cost. `version_seen` is of its card.
     """
     if task.is_live:
         return Refusal("input", "", "This is still being made. It can be run again when it has ended.")
-    key = f"retry:{task.pk}:{task.children.count()}"
+    version = task.version if version_seen is None else version_seen
+    key = f"retry:{task.pk}:{version}:{member.user_id}"
     seen = task.price_credits if price_seen is None else price_seen
-    return _anew(member, task, order_of(task, parent=task.pk), key, seen)
+    return _anew(member, task, order_of(task, parent=task.pk), key, seen, {task.pk: version})
 
 
 def more(member: Membership, task: Task, *, price_seen: int | None) -> Batch | Refusal:
@@ -187,11 +208,10 @@ def retry_failed(member: Membership, batch: Batch, *, price_seen: int | None) ->
     tasks = _failed_of(member, batch)
     if not tasks:
         return Refusal("input", "", "Nothing of this failed, or all of it was tried again already.")
-    outcome = create(member, _order_of_all(tasks), key=f"failed:{batch.pk}:{tasks[0].pk}", price_seen=price_seen)
-    if isinstance(outcome, Batch):
-        for task in tasks:  # what stands above them offers this no longer
-            bus.publish_task(task.team_id, task.pk)
-    return outcome
+    again = {task.pk: task.version for task in tasks}
+    return create(
+        member, _order_of_all(tasks), key=f"failed:{batch.pk}:{tasks[0].pk}", price_seen=price_seen, again=again
+    )
 
 
 def retry_failed_price(member: Membership, batch: Batch) -> Quote | Refusal | None:
@@ -211,8 +231,15 @@ def _order_of_all(tasks: list[Task]) -> Order:
     return replace(order_of(first, parent=first.pk), rest=tuple(cells), saved=first.batch.saved_prompt_id)
 
 
-def _anew(member: Membership, task: Task, order: Order, key: str, price_seen: int | None) -> Batch | Refusal:
-    outcome = create(member, order, key=key, price_seen=price_seen)
+def _anew(
+    member: Membership,
+    task: Task,
+    order: Order,
+    key: str,
+    price_seen: int | None,
+    again: Mapping[int, int] | None = None,
+) -> Batch | Refusal:
+    outcome = create(member, order, key=key, price_seen=price_seen, again=again)
     if isinstance(outcome, Refusal) and outcome.kind == "price":
         choose = "Remix" if task.state == State.DONE else "Edit"
         return Refusal(

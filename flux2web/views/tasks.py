@@ -229,7 +229,8 @@ def cancel(request: HttpRequest, member: Membership, task_id: int) -> HttpRespon
 @access.team(Role.MEMBER)
 def retry(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
     task = access.task(member, task_id)
-    return _sent(request, task, lifecycle.retry(member, task, price_seen=_price_seen(request)))
+    version = forms.as_id(request.GET.get("seen")) or None
+    return _sent(request, task, lifecycle.retry(member, task, price_seen=_price_seen(request), version_seen=version))
 
 
 @require_POST
