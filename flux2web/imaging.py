@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, ParamSpec, TypeVar, cast
 from xml.sax.saxutils import escape
 
-from PIL import AvifImagePlugin, Image, ImageCms, ImageOps
+from PIL import AvifImagePlugin, Image, ImageCms
 from pillow_heif import register_heif_opener
 
 try:
@@ -46,6 +46,8 @@ UPLOAD_MAX_BYTES = 10 * 2**20
 SHRINK_MAX_BYTES = 40 * 2**20  # of a file that its owner lets us make smaller
 RESULT_MAX_BYTES = 30 * 2**20
 PIXELS_MAX = 40_000_000
+# A reference of more is kept half as wide and high: that is still 4 megapixels, and FLUX.2 looks at no more.
+KEPT_PIXELS_MAX = 16_000_000
 THUMBNAIL_WIDTHS_PX = (320, 640)
 WEBP_HEIGHT_MAX_PX = 16_383
 
@@ -127,7 +129,8 @@ def shrunk_upload(source: bytes) -> Picture:
 def _upload(source: bytes, max_bytes: int) -> Picture:
     form = _recognised(source, UPLOAD_FORMATS, max_bytes)
     _check_whole(form, source)
-    image = _plain(_decoded(source, form))
+    _check_memory(form, source)
+    image = _plain(*_kept(source, form))
     lossless = form == "PNG" or image.mode == "RGBA" or source[12:16] == b"VP8L"
     return _drawn(image, lossless=lossless, quality=UPLOAD_JPEG_QUALITY, max_bytes=UPLOAD_MAX_BYTES)
 
@@ -139,9 +142,9 @@ def clean_result(source: bytes) -> Picture:
     bare = STRIPPERS[form](source)
     if bare is None or _needs_drawing(_opened(source, form)):
         _check_whole(form, source)
-        image = _plain(_decoded(source, form))
+        image = _plain(*_decoded(source, form))
         return _drawn(image, lossless=form == "PNG", quality=RESULT_JPEG_QUALITY, max_bytes=RESULT_MAX_BYTES)
-    return _picture(bare, form, _decoded(bare, form).size)  # decoding what we keep, not what came, is the proof
+    return _picture(bare, form, _decoded(bare, form).image.size)  # decoding what we keep, not what came, is the proof
 
 
 @_strictly
@@ -150,8 +153,7 @@ def thumbnails(picture_data: bytes, widths: tuple[int, ...] = THUMBNAIL_WIDTHS_P
     form = _recognised(picture_data, RESULT_FORMATS, RESULT_MAX_BYTES)
     image = _opened(picture_data, form)
     image.draft("RGB", (max(widths), max(widths)))  # a JPEG is decoded at the next larger eighth
-    image.load()
-    plain = _plain(image)
+    plain = _plain(*_loaded(image))
     return {width: _thumbnail(plain, width) for width in widths}
 
 
@@ -164,7 +166,7 @@ def _thumbnail(image: Image.Image, width_px: int) -> Picture:
 @_strictly
 def converted(picture_data: bytes, form: str) -> Picture:
     """One of our own pictures in another format. What a JPEG cannot say of transparency is white."""
-    image = _plain(_decoded(picture_data, _recognised(picture_data, RESULT_FORMATS, RESULT_MAX_BYTES)))
+    image = _plain(*_decoded(picture_data, _recognised(picture_data, RESULT_FORMATS, RESULT_MAX_BYTES)))
     if form == "PNG":
         return _picture(_encoded(image, form, **_encoder_options(form, 0)), form, image.size)
     if form == "JPEG":
@@ -261,6 +263,41 @@ def _webp_size(source: bytes) -> tuple[int, int]:
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     width, height = struct.unpack_from("<HH", data, 6)
     return width & 0x3FFF, height & 0x3FFF
+
+
+# --- does it fit? ----------------------------------------------------------------------------------------------------
+#
+# Of 40 megapixels our own copy is 160 MB. Some decoders hold much beside it, measured 2026-11 in bytes a pixel: WebP 12,
+# AVIF 4 to 10, HEIC 4 to 8, TIFF up to 8 where all of it is one strip, JPEG up to 8 where it comes in several scans.
+
+COSTLY_PIXELS_MAX = {
+    "WebP": 14_000_000,
+    "AVIF": 14_000_000,
+    "HEIC": 25_000_000,  # phones make 24
+    "HEIC with transparency": 16_000_000,
+    "TIFF": 20_000_000,
+    "progressive JPEG": 28_000_000,
+}
+
+
+def _check_memory(form: str, source: bytes) -> None:
+    """An upload that would take more than its share of our memory is refused before it is decoded."""
+    kind = _kind(form, source)
+    most = COSTLY_PIXELS_MAX.get(kind, PIXELS_MAX)
+    width, height = _claimed_size(form, source) or _opened(source, form).size
+    if width * height > most:
+        article, better = "An" if kind == "AVIF" else "A", "a baseline JPEG" if form == "JPEG" else "a JPEG"
+        limit = f"{article} {kind} may have {most // 10**6} megapixels here."
+        raise BadImage(f"{limit} Save it as {better}, or make it smaller.")
+
+
+def _kind(form: str, source: bytes) -> str:
+    if form == "JPEG":
+        scans = sum(piece.name[0] == _SOS for piece in _jpeg_segments(source))
+        return "progressive JPEG" if scans > 1 else form
+    if form == "HEIC" and _opened(source, form).mode == "RGBA":
+        return "HEIC with transparency"
+    return "WebP" if form == "WEBP" else form
 
 
 # --- is it whole? And what of it does a decoder need? ----------------------------------------------------------------
@@ -524,7 +561,24 @@ WORDED: dict[str, Callable[[bytes, Mapping[str, str], Picture], bytes]] = {
 # --- pixels ----------------------------------------------------------------------------------------------------------
 
 _ORIENTATION = 0x0112  # the EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _NO_METADATA: dict[str, Any] = {"exif": b"", "icc_profile": None}
+
+
+class _Loaded(NamedTuple):
+    """The pixels, and what their file says of how to look at them."""
+
+    image: Image.Image
+    turn: Image.Transpose | None
+    profile: bytes | None
 
 
 def _opened(source: bytes, form: str) -> Image.Image:
@@ -535,23 +589,52 @@ def _opened(source: bytes, form: str) -> Image.Image:
     return image
 
 
-def _decoded(source: bytes, form: str) -> Image.Image:
+def _decoded(source: bytes, form: str) -> _Loaded:
+    return _loaded(_opened(source, form))
+
+
+def _kept(source: bytes, form: str) -> _Loaded:
+    """As large as a reference is kept."""
     image = _opened(source, form)
+    if image.width * image.height <= KEPT_PIXELS_MAX:
+        return _loaded(image)
+    size = image.size
+    image.draft(None, (-(-size[0] // 2), -(-size[1] // 2)))  # a JPEG is read so in the first place
+    loaded = _loaded(image)
+    return loaded if loaded.image.size != size else loaded._replace(image=_halved(loaded.image))
+
+
+def _loaded(image: Image.Image) -> _Loaded:
+    """Its pixels alone: with the opened file goes what its decoder holds, of a WebP three times as much as the picture."""
     image.load()
-    return image
+    return _Loaded(image._new(image.im), _turn(image), image.info.get("icc_profile"))
+
+
+STRIP_PX = 256
+
+
+def _halved(image: Image.Image) -> Image.Image:
+    """Half as wide and high, strip by strip: of 40 megapixels at once each step would be another 160 MB."""
+    mode = _straight(image.crop((0, 0, 1, 1))).mode
+    small = Image.new(mode, (-(-image.width // 2), -(-image.height // 2)))
+    for top in range(0, image.height, STRIP_PX):
+        strip = image.crop((0, top, image.width, min(top + STRIP_PX, image.height)))
+        small.paste(_straight(strip).reduce(2), (0, top // 2))
+    return small
 
 
 def _needs_drawing(image: Image.Image) -> bool:
     """Whether something that we drop would change how the picture looks."""
     profile = image.info.get("icc_profile")
-    return image.mode == "CMYK" or _is_turned(image) or bool(profile and not _is_srgb(profile))
+    return image.mode == "CMYK" or _turn(image) is not None or bool(profile and not _is_srgb(profile))
 
 
-def _is_turned(image: Image.Image) -> bool:
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What sets it upright."""
     try:
-        return image.getexif().get(_ORIENTATION, 1) != 1
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # broken EXIF, of which Pillow raises many kinds, turns nothing
-        return False
+        return None
 
 
 def _is_srgb(profile: bytes) -> bool:
@@ -561,15 +644,20 @@ def _is_srgb(profile: bytes) -> bool:
         return True  # nobody can apply a broken profile
 
 
-def _plain(image: Image.Image) -> Image.Image:
+def _plain(image: Image.Image, turn: Image.Transpose | None, profile: bytes | None) -> Image.Image:
     """Upright RGB or RGBA with 8 bits a channel in sRGB, and nothing beside the pixels."""
-    upright = _to_8_bit(ImageOps.exif_transpose(image) if _is_turned(image) else image)
-    coloured = upright if upright.mode == "CMYK" else _to_rgb(upright)
-    plain = _to_rgb(_to_srgb(coloured, image.info.get("icc_profile")))
+    upright = image if turn is None else image.transpose(turn)
+    plain = _to_rgb(_to_srgb(_straight(upright), profile))
     if plain.mode == "RGBA" and plain.getchannel("A").getextrema() == (255, 255):  # transparency that says nothing
         plain = plain.convert("RGB")
     plain.info.clear()
     return plain
+
+
+def _straight(image: Image.Image) -> Image.Image:
+    """RGB, RGBA or CMYK with 8 bits a channel."""
+    image = _to_8_bit(image)
+    return image if image.mode == "CMYK" else _to_rgb(image)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

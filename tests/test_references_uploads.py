@@ -4,6 +4,7 @@ in bounded memory, in a process that survives it."""
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import struct
@@ -96,6 +97,71 @@ def claims(data: bytes, name: bytes, size: int) -> bytes:
     return data[:at] + struct.pack(">II", size, size) + data[at + 8 :]
 
 
+def at(megapixels: float) -> tuple[int, int]:
+    """4 by 3, and not one row more."""
+    width = math.isqrt(round(megapixels * 10**6 * 4 / 3))
+    return width, int(megapixels * 10**6) // width
+
+
+def see_through(size: tuple[int, int]) -> Image.Image:
+    image = drawing(size).convert("RGBA")
+    image.paste((0, 0, 0, 100), (0, 0, 9, 9))
+    return image
+
+
+def on_its_side(size: tuple[int, int], form: str, **options) -> bytes:
+    return saved(drawing(size).transpose(Image.Transpose.ROTATE_90), form, exif=exif(6), **options)
+
+
+def slow_jpeg(size: tuple[int, int], mode: str = "RGB") -> bytes:
+    return saved(drawing(size).convert(mode), "JPEG", progressive=True, subsampling=0)
+
+
+def one_strip(image: Image.Image) -> bytes:
+    return saved(image, "TIFF", compression="tiff_lzw", strip_size=2**30)
+
+
+def heic(image: Image.Image) -> bytes:
+    return saved(image, "HEIF", quality=50, chroma=444, enc_params={"preset": "ultrafast"})
+
+
+def deep(size: tuple[int, int], *, colour: int, sample: bytes) -> bytes:
+    """A PNG of one colour with 16 bits a channel."""
+    return png(*size, depth=16, colour=colour, packed=zlib.compress((b"\0" + sample * size[0]) * size[1], 1))
+
+
+ALL, IPHONE = at(40), (5712, 4284)
+LARGEST: dict[str, Callable[[], bytes]] = {  # as many pixels as we take of each kind
+    "JPEG of 40 megapixels": lambda: saved(drawing(ALL), "JPEG", quality=80),
+    "JPEG of 40 megapixels on its side": lambda: on_its_side(ALL, "JPEG"),
+    "CMYK JPEG of 40 megapixels": lambda: saved(drawing(ALL).convert("CMYK"), "JPEG"),
+    "CMYK JPEG of 16 megapixels on its side": lambda: saved(
+        drawing(at(16)).convert("CMYK").transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif(6)
+    ),
+    "progressive JPEG of 28 megapixels": lambda: slow_jpeg(at(28)),
+    "progressive CMYK JPEG of 28 megapixels": lambda: slow_jpeg(at(28), "CMYK"),
+    "PNG of 40 megapixels": lambda: saved(drawing(ALL), "PNG", compress_level=1),
+    "PNG of 40 megapixels on its side": lambda: on_its_side(ALL, "PNG", compress_level=1),
+    "transparent PNG of 40 megapixels": lambda: saved(see_through(ALL), "PNG", compress_level=1),
+    "transparent PNG of 16 megapixels on its side": lambda: saved(
+        see_through(at(16)).transpose(Image.Transpose.ROTATE_90), "PNG", compress_level=1, exif=exif(6)
+    ),
+    "palette PNG of 40 megapixels": lambda: saved(drawing(ALL).convert("P"), "PNG", compress_level=1, transparency=9),
+    "16 bit colour PNG of 40 megapixels": lambda: deep(ALL, colour=2, sample=b"\x40\x00\x80\x00\xc0\x00"),
+    "16 bit grey PNG of 40 megapixels": lambda: deep(ALL, colour=0, sample=b"\x40\x00"),
+    "GIF of 40 megapixels": lambda: saved(drawing(ALL).convert("P"), "GIF"),
+    "WebP of 14 megapixels": lambda: saved(drawing(at(14)), "WEBP", method=0),
+    "WebP of 14 megapixels on its side": lambda: on_its_side(at(14), "WEBP", method=0),
+    "lossless transparent WebP of 14 megapixels": lambda: saved(
+        see_through(at(14)), "WEBP", lossless=True, method=0, quality=0
+    ),
+    "AVIF of 14 megapixels": lambda: saved(drawing(at(14)), "AVIF", speed=10),
+    "transparent AVIF of 14 megapixels": lambda: saved(see_through(at(14)), "AVIF", speed=10, subsampling="4:4:4"),
+    "HEIC of 24 megapixels": lambda: heic(drawing(IPHONE)),
+    "transparent HEIC of 16 megapixels": lambda: heic(see_through(at(16))),
+    "TIFF of 20 megapixels in one strip": lambda: one_strip(drawing(at(20))),
+    "transparent TIFF of 20 megapixels in one strip": lambda: one_strip(see_through(at(20))),
+}
 SIXTEEN = zlib.compress((b"\0" + b"\x40\x00\x80\x00\xc0\x00" * 640) * 480)
 TAKEN: dict[str, Callable[[], bytes]] = {
     "JPEG": lambda: saved(drawing(), "JPEG"),
@@ -134,10 +200,17 @@ TAKEN: dict[str, Callable[[], bytes]] = {
     "a phone's screen as PNG": lambda: saved(drawing(PHONE), "PNG", compress_level=1),
     "a phone's WebP": lambda: saved(drawing(PHONE), "WEBP", method=0),
     "a phone's AVIF": lambda: saved(drawing(PHONE), "AVIF", speed=10),
-    "JPEG of nearly 40 megapixels": lambda: saved(drawing((7300, 5470)), "JPEG", quality=80),
-    "PNG of nearly 40 megapixels": lambda: saved(drawing((7300, 5470)), "PNG", compress_level=1),
+    **LARGEST,
 }
-GREY = {"16 bit grey PNG", "16 bit TIFF", "16 bit colour PNG", "grey JPEG", "black and white PNG"}
+GREY = {
+    "16 bit colour PNG of 40 megapixels",
+    "16 bit grey PNG of 40 megapixels",
+    "16 bit grey PNG",
+    "16 bit TIFF",
+    "16 bit colour PNG",
+    "grey JPEG",
+    "black and white PNG",
+}
 SHADES_LOST = {"palette PNG with transparency", "PNG of 20 pixels and 1 GB of zeros"}
 WHOLE = {"JPEG": {}, "PNG": {}, "WEBP": {}, "HEIF": {}, "AVIF": {}, "GIF": {}, "TIFF": {}, "BMP": {}}
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
@@ -164,6 +237,15 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         ".",
     ),
     "JPEG of 42 megapixels": (lambda: saved(Image.new("L", (6_500, 6_500)), "JPEG"), "megapixels"),
+    "WebP of 15 megapixels": (lambda: saved(drawing(at(15)), "WEBP", method=0), "A WebP may have 14 megapixels"),
+    "AVIF of 15 megapixels": (lambda: saved(drawing(at(15)), "AVIF", speed=10), "An AVIF may have 14 megapixels"),
+    "HEIC of 26 megapixels": (lambda: claims(saved(drawing(), "HEIF"), b"ispe", 5100), "A HEIC may have 25 megapixels"),
+    "transparent HEIC of 17 megapixels": (
+        lambda: claims(saved(see_through((640, 480)), "HEIF"), b"ispe", 4124),
+        "A HEIC with transparency may have 16 megapixels",
+    ),
+    "TIFF of 21 megapixels": (lambda: one_strip(drawing(at(21))), "A TIFF may have 20 megapixels"),
+    "progressive JPEG of 29 megapixels": (lambda: slow_jpeg(at(29)), "Save it as a baseline JPEG"),
     "GIF of 4 gigapixels": (lambda: b"GIF89a\xff\xff\xff\xff\0\0\0;", "megapixels"),
     "TIFF of 42 megapixels": (
         lambda: saved(Image.new("1", (6_500, 6_500)), "TIFF", compression="group4"),
@@ -254,6 +336,13 @@ def test_a_picture_becomes_ours_upright_and_bare(judge, name):
     assert thumbnail.width_px <= 320
     assert took_s <= SECONDS_MAX
     assert judge.peak_bytes() <= PEAK_MAX_BYTES
+
+
+def test_what_is_larger_than_anybody_looks_at_is_kept_at_half_its_size():
+    for size, kept in ((at(16), at(16)), ((4621, 3467), (2311, 1734))):
+        for form in ("JPEG", "PNG"):
+            picture = imaging.clean_upload(saved(drawing(size), form))
+            assert (picture.width_px, picture.height_px) == kept
 
 
 @pytest.mark.parametrize("name", REFUSED)
