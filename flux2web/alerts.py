@@ -7,7 +7,7 @@ tells, however many sweep at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,8 +16,20 @@ from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 
-from . import health, ledger, notices, overview
-from .models import Budget, Membership, Notice, Period, ProviderAccount, Usage, User, write
+from . import health, ledger, notices, overview, providers
+from .models import (
+    Budget,
+    Event,
+    Membership,
+    Notice,
+    Period,
+    ProviderAccount,
+    State,
+    Task,
+    Usage,
+    User,
+    write,
+)
 from .models.teams import MAKERS, MANAGERS
 from .money import credits_text, format_credits
 
@@ -128,6 +140,46 @@ def _tell_managers(budget: Budget, used: int, limit: int, level: int) -> None:
 def _day(budget: Budget) -> str:
     """The last day's morrow, as the team has it."""
     return f"{budget.period.ends_at.astimezone(ZoneInfo(budget.time_zone)):%-d %B}" if budget.period else ""
+
+
+# --- A task whose provider went quiet --------------------------------------------------------------------------------------
+
+
+def report(task: Task, by: User) -> bool | None:
+    """Tell the site admins what is known. False: they were told of it before; None: there is an answer by now."""
+    with write():
+        mine = Task.objects.select_related("team", "account").filter(pk=task.pk, state=State.UNCERTAIN)
+        quiet = mine.select_for_update(no_key=True, of=("self",)).first()
+        if quiet is None or quiet.account is None:
+            return None
+        if quiet.events.filter(kind="report").exists():
+            return False
+        Event.objects.create(task=quiet, kind="report", cause=f"user {by.pk}")
+        _tell_of_report(quiet, quiet.account, by)
+    return True
+
+
+def _tell_of_report(task: Task, account: ProviderAccount, by: User) -> None:
+    for admin in User.objects.filter(is_site_admin=True, is_active=True):
+        notices.tell(
+            admin,
+            key=f"report:{task.pk}",
+            text=_report_text(task, account, by),
+            url=overview.account_url(account),
+            tone="warn",
+            mails=True,
+        )
+
+
+def _report_text(task: Task, account: ProviderAccount, by: User) -> str:
+    """What we know of it; never its prompt, which may be private."""
+    attempt = task.attempts.order_by("number").last()
+    since = f" since {attempt.created.astimezone(UTC):%-d %B %H:%M} UTC" if attempt else ""
+    known = f"Their id is {task.upstream_id}" if task.upstream_id else "It gave us no id"
+    said = (
+        f"{by} reports task {task.pk} of {task.team}: {providers.get(account.provider).name} has not answered{since}."
+    )
+    return f"{said} {known}, and we looked {task.looks} times."
 
 
 # --- An account that should ring and does not ----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from . import health, providers, queries, turns
 from .models import Event, Membership, State, Task, User
+from .models.tasks import IN_FLIGHT
 from .money import credits_text, format_credits
 from .queries import Tally
 
@@ -27,7 +28,7 @@ Who = Literal[
 @dataclass(frozen=True)
 class Action:
     """A button that posts to tasks/<id>/<verb>/. `when` "slow" shows it only once the task is slower than usual; `price`
-    is what it costs, where it costs something, and goes with it."""
+    is what it costs, where it costs something, and goes with it, and so does `seen`, the version that it was pressed on."""
 
     verb: str
     label: str
@@ -35,19 +36,21 @@ class Action:
     who: Who
     when: str = ""
     price: int = 0
+    seen: int = 0
 
 
 CANCEL = Action("cancel", "Cancel", "x", "author")
 RETRY = Action("retry", "Retry", "rotate-ccw", "maker")
 RUN_AGAIN = Action("retry", "Run again", "rotate-ccw", "maker")
 LOOK = Action("check", "Look now", "eye", "maker")
+REPORT = Action("report", "Report", "triangle-alert", "author")
 LOOK_IF_SLOW = Action("check", "Look now", "eye", "maker", when="slow")
 
 # state: icon ("" draws the ring), headline, buttons
 FACES: dict[str, tuple[str, str, tuple[Action, ...]]] = {
     State.QUEUED: ("clock", "Waiting", (CANCEL,)),
     State.SUBMITTING: ("", "Sending", ()),
-    State.UNCERTAIN: ("circle-question-mark", "No answer yet", (LOOK,)),
+    State.UNCERTAIN: ("circle-question-mark", "No answer yet", (LOOK, REPORT)),
     State.RUNNING: ("", "Running", (LOOK_IF_SLOW,)),
     State.SAVING: ("hard-drive-download", "Saving our copy", ()),
     State.DONE: ("", "Done", ()),
@@ -173,6 +176,27 @@ class Card:
     def provider(self) -> str:
         return providers.get(self.task.account.provider).name if self.task.account else "The provider"
 
+    @property
+    def is_away(self) -> bool:
+        """With the provider: nothing of it can be taken back, but nobody has to watch."""
+        return self.task.state in IN_FLIGHT
+
+    @property
+    def badge(self) -> str:
+        """ "2/4": the second of four sent together; "" of one alone, and where queries.with_card did not count.
+
+        Of all that were sent, whoever sees them and whatever became of them: a number that never changes.
+        """
+        size = getattr(self.task, "batch_size", 1)
+        return f"{self.task.batch_number}/{size}" if size > 1 else ""  # type: ignore[attr-defined]
+
+    @property
+    def origin(self) -> int:
+        """The picture that this one began from, if everyone who sees this one sees it; else 0."""
+        parent = self.task.parent
+        is_there = parent is not None and parent.state == State.DONE and parent.deleted_at is None
+        return parent.pk if parent and is_there and not parent.private else 0
+
     # --- time ----------------------------------------------------------------------------------------------------------
 
     @property
@@ -263,7 +287,7 @@ class Card:
     def _priced(self, action: Action) -> Action:
         """Again for what it cost the last time; if that has risen, the press is refused and says so."""
         price = self.task.price_credits
-        return replace(action, label=f"{action.label} · {format_credits(price)}", price=price)
+        return replace(action, label=f"{action.label} · {format_credits(price)}", price=price, seen=self.task.version)
 
     @property
     def _is_refused(self) -> bool:
@@ -420,6 +444,7 @@ HAPPENED = {
     State.CANCELLED: "Cancelled",
     "callback": "The provider rang; we look",
     "look": "Asked to look now",
+    "report": "Reported to the site admins",
     "unreadable": "No usable picture came; we ask again",
     "late": "A late word from the provider; nothing changes",
 }

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from django.core.cache import cache
-from django.db.models import Count, Exists, Max, Min, Model, OuterRef, Prefetch, Q, QuerySet, Sum
+from django.db.models import Count, Exists, Max, Min, Model, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.utils.dateparse import parse_datetime
 
@@ -34,9 +34,15 @@ class Page(Generic[Row]):
 def with_card(rows: QuerySet[Task]) -> QuerySet[Task]:
     """Everything that a card shows, in two queries."""
     references = TaskReference.objects.select_related("reference")
-    return rows.select_related("team", "user", "account", "result").prefetch_related(
-        Prefetch("task_references", queryset=references)
-    )
+    rows = rows.select_related("team", "user", "account", "result", "parent")
+    rows = rows.annotate(batch_size=_mates(), batch_number=_mates(pk__lte=OuterRef("pk")))
+    return rows.prefetch_related(Prefetch("task_references", queryset=references))
+
+
+def _mates(**only: Any) -> Subquery:
+    """How many of a task's batch: by its own index, at most as many rows as one press makes."""
+    mates = Task.objects.filter(batch=OuterRef("batch"), **only).order_by().values("batch")
+    return Subquery(mates.annotate(number=Count("pk")).values("number"))
 
 
 def newest_first(rows: QuerySet[Row]) -> QuerySet[Row]:

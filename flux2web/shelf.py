@@ -114,8 +114,8 @@ def like(member: Membership, tasks: Iterable[Task]) -> Done:
 
 def _like(member: Membership, ids: list[int]) -> Done:
     seen = _locked(access.tasks(member), ids)
-    liked = _liked(member, seen)
-    fresh = [task for task in seen if task.pk not in liked]
+    mine = liked(member, seen)
+    fresh = [task for task in seen if task.pk not in mine]
     Favourite.objects.bulk_create([Favourite(team=member.team, user=member.user, task=task) for task in fresh])
     _changed(fresh, favourites=F("favourites") + 1)
     return _result(len(seen), ids, seen)
@@ -127,13 +127,14 @@ def unlike(member: Membership, tasks: Iterable[Task]) -> Done:
 
 def _unlike(member: Membership, ids: list[int]) -> Done:
     seen = _locked(access.tasks(member), ids)
-    liked = _liked(member, seen)
-    Favourite.objects.filter(user=member.user_id, task__in=liked).delete()
-    _changed((task for task in seen if task.pk in liked), favourites=F("favourites") - 1)
+    mine = liked(member, seen)
+    Favourite.objects.filter(user=member.user_id, task__in=mine).delete()
+    _changed((task for task in seen if task.pk in mine), favourites=F("favourites") - 1)
     return _result(len(seen), ids, seen)
 
 
-def _liked(member: Membership, tasks: Iterable[Task]) -> set[int]:
+def liked(member: Membership, tasks: Iterable[Task]) -> set[int]:
+    """Those that this member likes; one query."""
     hearts = Favourite.objects.filter(user=member.user_id, task__in=[task.pk for task in tasks])
     return set(hearts.values_list("task_id", flat=True))
 

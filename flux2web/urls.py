@@ -46,6 +46,7 @@ team_urls = [
     path("tasks/<int:task_id>/cancel/", tasks.cancel, name="cancel"),
     path("tasks/<int:task_id>/retry/", tasks.retry, name="retry"),
     path("tasks/<int:task_id>/check/", tasks.check, name="check"),
+    path("tasks/<int:task_id>/report/", tasks.report, name="report"),
     path("tasks/<int:task_id>/more/", tasks.more, name="more"),
     path("tasks/<int:task_id>/use/", tasks.use, name="use-as-reference"),
     path("tasks/<int:task_id>/alt/", tasks.set_alt, name="set-alt"),

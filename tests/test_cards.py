@@ -25,7 +25,7 @@ WORDS = {
     State.SUBMITTING: ("Sending", "to Revid", "Held 24", []),
     State.RUNNING: ("Running", "Revid usually takes 24 s", "Held 24", ["check"]),
     State.SAVING: ("Saving our copy", "Made by Revid", "Held 24", []),
-    State.UNCERTAIN: ("No answer yet", "we keep looking", "Held 24", ["check"]),
+    State.UNCERTAIN: ("No answer yet", "we keep looking", "Held 24", ["check", "report"]),
     State.DONE: ("Done", "", "Held 24 · charged 24", []),
     State.FAILED: ("Revid failed", "could not make this picture", "Not charged: 24 returned", ["retry"]),
     State.CANCELLED: ("Cancelled", "Taken back before it was sent", "Not charged: 24 returned", ["retry"]),
@@ -115,8 +115,47 @@ def test_what_costs_again_says_its_price_and_sends_it_along(north):
     task = factories.make_task(north, state="failed", price=24)
     assert verbs(Card(task)) == [("Retry · 24", 24)]
     html = live.render_card(queries.card_task(task.pk))
-    assert re.search(rf'formaction="/t/north/tasks/{task.pk}/retry/" name="price" value="24"', html)
+    assert re.search(
+        rf'formaction="/t/north/tasks/{task.pk}/retry/\?seen={task.version}" name="price" value="24"', html
+    )
     assert verbs(card(north, "cancelled", price=640)) == [("Run again · 640", 640)]
+
+
+def test_of_what_was_sent_together_each_says_which_it_is_for_good(north, cleo):
+    batch = factories.make_batch(north, cleo)
+    tasks = [factories.make_task(north, user=cleo, batch=batch, state=state) for state in ("done", "failed", "queued")]
+    Task.objects.filter(pk=tasks[1].pk).update(deleted_at=timezone.now(), private=True)
+    assert [Card(queries.card_task(task.pk)).badge for task in tasks] == ["1/3", "2/3", "3/3"]
+    assert ">3/3</span>" in live.render_card(queries.card_task(tasks[2].pk))
+    alone = queries.card_task(factories.make_task(north).pk)
+    assert Card(alone).badge == ""
+    assert "badge" not in live.render_card(alone)
+
+
+def test_cards_take_no_more_queries_for_larger_batches_and_more_parents(north, cleo, django_assert_num_queries):
+    parent = factories.make_task(north, state="done")
+    batch = factories.make_batch(north, cleo)
+    for _ in range(5):
+        factories.make_task(north, user=cleo, batch=batch, state="done", parent=parent)
+    with django_assert_num_queries(2):
+        live.render_cards(list(queries.with_card(Task.objects.filter(batch=batch))))
+
+
+def test_what_began_from_a_picture_that_all_see_can_be_compared_with_it(north):
+    parent = factories.make_task(north, state="done")
+    child = factories.make_task(north, state="done", parent=parent)
+    shown = lambda: Card(queries.card_task(child.pk))  # noqa: E731
+    assert shown().origin == parent.pk
+    assert f"compare/?ids={parent.pk},{child.pk}" in live.render_card(shown().task)
+    for hidden in ({"private": True}, {"deleted_at": timezone.now()}, {"state": "failed"}):
+        Task.objects.filter(pk=parent.pk).update(**{"private": False, "deleted_at": None, "state": "done"} | hidden)
+        assert shown().origin == 0
+
+
+@pytest.mark.parametrize("state", State)
+def test_only_what_is_with_the_provider_can_be_left_alone(north, state):
+    html = live.render_card(queries.card_task(factories.make_task(north, state=state).pk))
+    assert ("Stop watching" in html) is (state in ("submitting", "running", "uncertain"))
 
 
 def test_what_the_filter_refused_is_not_offered_as_it_was(north):
@@ -192,7 +231,7 @@ def test_a_rendered_card_holds_no_form_no_token_and_its_state(north, state):
     assert f'data-version="{task.version}"' in html
     for word in ("<form", "csrf", "style=", "onclick", "<script"):
         assert word not in html
-    assert len(gzip.compress(html.encode())) < 1024
+    assert len(gzip.compress(html.encode())) < 2048
 
 
 def test_a_prompt_is_text_and_never_markup(north):

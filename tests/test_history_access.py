@@ -52,6 +52,7 @@ NONE_ACTS = roles(REFUSED, NOTHING, NOTHING, NOTHING, NOTHING)
 ALL, NO_ONE = dict.fromkeys(PEOPLE, FOUND), dict.fromkeys(PEOPLE, NOTHING)
 
 ACTS = ("more", "use", "alt", "comments", "comments/COMMENT/delete", "tags", "untag", "visibility", "delete", "retry")
+WAITING_ACTS = ("cancel", "check", "report")
 LOOKS = ("", "card/")
 FILES = ("320", "640", "original", "download", "jpeg", "png", "webp", "download?settings=1")
 ADDRESSES = [
@@ -83,8 +84,9 @@ ADDRESSES = [
     ("post", "tasks/PIC/comments/MISSING/delete/", MAKERS),  # gone already, which is what was asked for
     ("post", "tasks/PIC/cancel/", CLEO_OR_ADMIN),
     ("post", "tasks/PIC/check/", MAKERS),
-    *(("post", f"tasks/HIDDEN/{act}/", ONLY_DAN_ACTS) for act in ("cancel", "check")),
-    *(("post", f"tasks/{one}/{act}/", NONE_ACTS) for one in ("THEIRS", "MISSING") for act in ("cancel", "check")),
+    ("post", "tasks/PIC/report/", CLEO_OR_ADMIN),
+    *(("post", f"tasks/HIDDEN/{act}/", ONLY_DAN_ACTS) for act in WAITING_ACTS),
+    *(("post", f"tasks/{one}/{act}/", NONE_ACTS) for one in ("THEIRS", "MISSING") for act in WAITING_ACTS),
     ("post", "tasks/THROWN/restore/", CLEO_OR_ADMIN_ACT),
     ("post", "tasks/HIDDEN/restore/", ONLY_DAN_ACTS),
     *(("post", f"tasks/{one}/restore/", NONE_ACTS) for one in ("THEIRS", "MISSING")),

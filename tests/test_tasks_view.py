@@ -74,7 +74,7 @@ def test_a_task_of_another_team_does_not_exist(client_for, ana, south, zoe):
     task = factories.make_task(south, user=zoe, state="failed")
     for verb in ("", "card"):
         assert client_for(ana).get(url(task, verb)).status_code == 404
-    for verb in ("cancel", "retry", "check"):
+    for verb in ("cancel", "retry", "check", "report"):
         assert client_for(ana).post(url(task, verb)).status_code == 404
     assert client_for(zoe).get(url(task)).status_code == 404
 
@@ -129,6 +129,35 @@ def test_many_newer_cards_do_not_push_out_what_the_page_shows(client_for, eve, n
     newer = [factories.make_task(north) for _ in range(4)]
     page = text(catch_up(client_for(eve), f"{shown.pk}:0", queries.write_cursor(shown)))
     assert ids(page) == [newer[3].pk, newer[2].pk, shown.pk]
+
+
+def test_hearts_of_ones_own_come_beside_the_cards_never_in_them(client_for, eve, cleo, membership, north):
+    mine, others = factories.make_task(north, state="done"), factories.make_task(north, state="done")
+    shelf.like(membership(eve, north), [mine])
+    shelf.like(membership(cleo, north), [others])
+    answer = catch_up(client_for(eve), f"{mine.pk}:1,{others.pk}:1")
+    assert answer["X-Liked"] == str(mine.pk)
+    assert text(answer).count('aria-pressed="false"') == 2
+    page = text(client_for(eve).get("/t/north/"))
+    assert re.findall(r'tasks/(\d+)/like/" aria-pressed="true"', page) == [str(mine.pk)]
+
+
+def test_a_heart_pressed_in_the_studio_without_javascript_leads_back_to_it(client_for, eve, north):
+    task = factories.make_task(north, state="done")
+    page = text(client_for(eve).get("/t/north/"))
+    [back] = re.findall(r'<form id="card-action".*?name="next" value="([^"]+)"', page)
+    answer = client_for(eve).post(url(task, "like"), {"next": back})
+    assert answer["Location"] == "/t/north/"
+
+
+def test_the_same_press_of_retry_on_a_page_without_javascript_is_one(client_for, cleo, north):
+    factories.make_account("revid")
+    task = factories.make_task(north, user=cleo, state="failed")
+    client = client_for(cleo)
+    for _ in range(2):
+        client.post(f"{url(task, 'retry')}?seen={task.version}", {"price": "10"})
+    assert Task.objects.filter(parent=task).count() == 1
+    assert client.post(f"{url(task, 'retry')}?seen=nonsense", {"price": "10"}).status_code == 302
 
 
 def test_cards_of_another_team_are_not_told(client_for, ana, north, south):
@@ -233,7 +262,44 @@ def test_a_look_can_be_asked_for_and_then_rests(client_for, dan, north):
     assert "We looked a moment ago" in text(answer)
 
 
-@pytest.mark.parametrize("verb", ["cancel", "retry", "check"])
+def reports() -> list[Notice]:
+    return list(Notice.objects.filter(key__startswith="report:").order_by("user"))
+
+
+def test_what_nobody_answers_is_reported_to_the_site_admins_once(client_for, cleo, ben, ana, north):
+    factories.make_user(name="Sam", is_site_admin=True)
+    task = factories.make_task(north, user=cleo, state="uncertain", prompt="A secret harbour", looks=12)
+    first = client_for(cleo).post(url(task, "report"), headers=HTMX)
+    assert first.status_code == 200
+    assert "The site admins know of it now" in text(first)
+    again = client_for(ben).post(url(task, "report"), headers=HTMX)
+    assert "told of this already" in text(again)
+    told = reports()
+    assert {notice.user.is_site_admin for notice in told} == {True}
+    assert len({notice.user for notice in told}) == len(told) > 0
+    said = told[0].text
+    assert said.startswith(f"Cleo reports task {task.pk} of North: Revid has not answered since ")
+    assert said.endswith("It gave us no id, and we looked 12 times.")
+    assert told[0].url == "/console/providers/revid/"
+    assert [line.kind for line in task.events.filter(kind="report")] == ["report"]
+    assert "Reported to the site admins by Cleo" in text(client_for(cleo).get(url(task)))
+
+
+def test_what_has_an_answer_by_now_is_not_reported(client_for, cleo, ana, north):
+    task = factories.make_task(north, user=cleo, state="running")
+    answer = client_for(cleo).post(url(task, "report"), headers=HTMX)
+    assert (answer.status_code, reports()) == (422, [])
+    plain = client_for(cleo)
+    assert "There is an answer by now" in text(plain.get(plain.post(url(task, "report"))["Location"]))
+
+
+def test_a_member_reports_nothing_of_others(client_for, cleo, dan, north):
+    task = factories.make_task(north, user=cleo, state="uncertain")
+    assert client_for(dan).post(url(task, "report")).status_code == 403
+    assert reports() == []
+
+
+@pytest.mark.parametrize("verb", ["cancel", "retry", "check", "report"])
 def test_a_viewer_presses_nothing(client_for, eve, north, verb):
     task = factories.make_task(north)
     assert client_for(eve).post(url(task, verb)).status_code == 403

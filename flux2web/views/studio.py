@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from .. import access, actors, cards, drafts, forms, lifecycle, queries, requests, routing, twins
+from .. import access, actors, cards, drafts, forms, lifecycle, queries, requests, routing, shelf, twins
 from ..cards import Card
 from ..forms import DEFAULTS, RATIOS, ComposeForm
 from ..forms_usage import AskForm
@@ -245,6 +245,7 @@ def _page_context(member: Membership, form: ComposeForm, given: Any) -> dict[str
         **(_form_context(member, form, given) if member.may_make else {}),
         "member": member,
         "groups": cards.grouped(member, cards.of(tasks)),
+        "liked": shelf.liked(member, tasks),
         "has_more": len(tasks) == CARDS,
         "examples": [{"label": _label(example), "query": urlencode(example)} for example in EXAMPLES],
     }

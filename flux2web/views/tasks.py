@@ -18,6 +18,7 @@ from django.views.decorators.http import require_POST, require_safe
 from .. import (
     access,
     actors,
+    alerts,
     collecting,
     forms,
     history,
@@ -39,6 +40,9 @@ from . import shelf as shelf_page
 
 Row = TypeVar("Row")
 TOO_LATE = "Too late to cancel: it has been sent to the provider. You are charged only if a picture comes."
+REPORTED = "The site admins know of it now. We keep looking, and your credits stay held until it is clear."
+REPORTED_BEFORE = "The site admins were told of this already. We keep looking."
+ANSWERED = "There is an answer by now, so nothing was reported."
 RESTED = "We looked a moment ago. The card changes by itself as soon as there is news."
 
 
@@ -190,13 +194,14 @@ def card(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse
 def cards(request: HttpRequest, member: Membership) -> HttpResponse:
     """Cards that are out of date (?have=id:version,...) or newer (?after=created,id); 204 when there is none.
 
-    X-Gone names those that this member does not see any more.
+    X-Gone names those that this member does not see any more, X-Liked those of the answer that this member likes.
     """
     after = queries.read_cursor(request.GET.get("after"))
     found = queries.cards_since(member, _have(request.GET.get("have", "")), after)
     headers = {"Cache-Control": "no-store", "X-Gone": ",".join(map(str, found.gone))}
     if not found.cards:
         return HttpResponse(status=204, headers=headers)
+    headers["X-Liked"] = ",".join(map(str, shelf.liked(member, found.cards)))
     return HttpResponse(stream.render_cards(found.cards), headers=headers)
 
 
@@ -258,6 +263,18 @@ def check(request: HttpRequest, member: Membership, task_id: int) -> HttpRespons
     next_ = lifecycle.look_now(task, member.user)
     actors.kick(task.pk, next_)
     return _told(request, task, "" if next_ else RESTED)
+
+
+@require_POST
+@access.team(Role.MEMBER)
+def report(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
+    task = access.task(member, task_id)
+    if task.user_id != member.user_id and not member.may_manage:
+        raise PermissionDenied("Only its author or a team admin can report a picture.")
+    reported = alerts.report(task, member.user)
+    if reported is None:
+        return _refused(request, task, ANSWERED)
+    return _said(request, task, "success" if reported else "info", REPORTED if reported else REPORTED_BEFORE)
 
 
 # --- Words and uses ------------------------------------------------------------------------------------------------------
@@ -336,9 +353,13 @@ def _told(request: HttpRequest, task: Task, problem: str = "") -> HttpResponse:
 
 
 def _refused(request: HttpRequest, task: Task, message: str) -> HttpResponse:
+    return _said(request, task, "warning", message, status=422)
+
+
+def _said(request: HttpRequest, task: Task, tone: str, text: str, status: int = 200) -> HttpResponse:
     if request.htmx:  # type: ignore[attr-defined]
-        return render(request, "_notice.html", {"message": {"tags": "warning", "text": message}}, status=422)
-    messages.warning(request, message)
+        return render(request, "_notice.html", {"message": {"tags": tone, "text": text}}, status=status)
+    messages.add_message(request, getattr(messages, tone.upper()), text)
     return redirect(_back(request, task))
 
 
