@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 from django.conf import settings
+from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models import Exists, F, OuterRef, TextField
 from django.db.models.functions import Cast
@@ -17,7 +19,7 @@ from django.utils import timezone
 
 from . import providers
 from .models import Act, ProviderAccount, ProviderKey, User, write
-from .models.base import seal, unseal
+from .models.base import seal, token_hash, unseal
 from .providers.base import Account, Capabilities, Kind, ProviderError
 
 log = structlog.get_logger(__name__)
@@ -27,6 +29,8 @@ UNCHANGED: Any = object()
 # (Retry-After is honoured within 1..300 as well).
 PAUSE_S = {Kind.AUTH: 300, Kind.BALANCE: 300, Kind.RATE: 10, Kind.MAINTENANCE: 30, Kind.PROVIDER: 5}
 PAUSE_MAX_S = 300
+BALANCE_KEPT_S = 60
+BALANCE_ASKED_S = 20  # longer than a call may take: who died while asking keeps nobody from it for ever
 BY_ADMIN = "admin"  # as a pause's kind: no provider said so
 
 
@@ -247,8 +251,35 @@ def check_account(account: ProviderAccount) -> tuple[bool, str]:
     return True, f"The key works. Balance there: {balance}."
 
 
-def balance_there(account: ProviderAccount) -> tuple[bool, str]:
-    """What is left with the provider, in a sentence; or why nobody knows, however it failed to say."""
+@dataclass(frozen=True)
+class Balance:
+    """What is left with a provider, in a sentence; or why nobody knows."""
+
+    works: bool
+    said: str
+    at: datetime | None = None  # None: not asked
+
+
+BEING_ASKED = Balance(works=False, said="It is being asked at this moment. Ask again in a few seconds.")
+
+
+def balance_there(account: ProviderAccount) -> Balance:
+    """Asked once a minute at most, and once at a time: pages must not queue behind a provider that hangs."""
+    how = f"{account.pk}:{account.key_version}:{account.base_url}"
+    key, asking = f"balance:{token_hash(how)}", f"balance-asked:{token_hash(how)}"
+    if known := cache.get(key):
+        return known
+    if not cache.add(asking, True, BALANCE_ASKED_S):
+        return BEING_ASKED
+    try:
+        found = Balance(*_balance(account), at=timezone.now())
+        cache.set(key, found, BALANCE_KEPT_S)
+        return found
+    finally:
+        cache.delete(asking)
+
+
+def _balance(account: ProviderAccount) -> tuple[bool, str]:
     adapter = providers.get(account.provider)
     try:
         left = adapter.balance(plain(account))

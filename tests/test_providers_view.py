@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import threading
+import time
 from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,7 @@ from flux2web.providers import wire
 from flux2web.providers.base import Kind
 
 from . import factories
+from .test_races import at_once
 
 SETTINGS = {"enabled": "on", "key": "", "base_url": "https://api.example.com", "rate": "5/10", "concurrent": ""}
 REVID = SETTINGS | {"option_create_path": "", "option_status_path": "", "option_status_body": "none"}
@@ -278,8 +280,16 @@ def test_resuming_what_is_not_paused_changes_nothing(admin, revid):
 
 
 @contextmanager
-def answering(status: int, body: bytes, mime: str = "application/json", *, after_s: float = 0):
-    """A server that says this to whatever it is asked, or nothing for so long."""
+def answering(
+    status: int,
+    body: bytes,
+    mime: str = "application/json",
+    *,
+    after_s: float = 0,
+    then_says: bool = False,
+    drop_s: float = 0,
+):
+    """A server that says this to whatever it is asked: after so long, or nothing for so long, or a byte at a time."""
     stop = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -287,13 +297,16 @@ def answering(status: int, body: bytes, mime: str = "application/json", *, after
             pass
 
         def do_GET(self):
-            if after_s and stop.wait(after_s):
+            if after_s and (stop.wait(after_s) or not then_says):
                 return
             self.send_response(status)
             self.send_header("Content-Type", mime)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            for byte in [body] if not drop_s else [body[at : at + 1] for at in range(len(body))]:
+                if stop.wait(drop_s):
+                    return
+                self.wfile.write(byte)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -304,6 +317,10 @@ def answering(status: int, body: bytes, mime: str = "application/json", *, after
         stop.set()
         server.shutdown()
         server.server_close()
+
+
+HX = {"HX-Request": "true"}
+BALANCE_7 = b'{"code": 200, "msg": "success", "data": 7}'
 
 
 def balance(admin, url: str, **headers) -> str:
@@ -332,6 +349,7 @@ def test_without_scripts_the_balance_stands_above_the_page(admin, db):
         (200, b'{"code": 200, "data": "a lot"}', "application/json"),
         (200, b'{"code": 200, "data": 1e999999}', "application/json"),
         (200, b"", "application/json"),
+        (200, b'{"code": 200, "data": "' + b"9" * 3 * 2**20, "application/json"),
     ],
 )
 def test_a_balance_call_that_answers_nonsense_gives_a_plain_sentence(admin, db, status, body, mime):
@@ -341,11 +359,43 @@ def test_a_balance_call_that_answers_nonsense_gives_a_plain_sentence(admin, db, 
     assert "nginx" not in said
 
 
-def test_a_balance_call_that_hangs_is_given_up(admin, db, monkeypatch):
-    monkeypatch.setattr(wire.Line.ask, "__kwdefaults__", {"timeout_s": 0.3})
+def test_a_balance_call_that_hangs_is_given_up(admin, db):
+    began = time.monotonic()
     with answering(200, b"{}", after_s=20) as url:
         said = balance(admin, url, HX_Request="true")
     assert "What is left there is not known" in said
+    assert time.monotonic() - began < 6
+
+
+def test_a_balance_that_comes_drop_by_drop_is_given_up(admin, db, monkeypatch):
+    monkeypatch.setattr(wire, "BALANCE_TIMEOUT_S", 0.5)
+    began = time.monotonic()
+    with answering(200, b" " * 500, drop_s=0.1) as url:
+        said = balance(admin, url, HX_Request="true")
+    assert "What is left there is not known" in said
+    assert time.monotonic() - began < 3
+
+
+def test_a_balance_is_asked_for_once_a_minute(admin, db):
+    account = factories.make_account("apikley")
+    ask = f"/console/providers/accounts/{account.pk}/balance/"
+    with answering(200, BALANCE_7) as url:
+        ProviderAccount.objects.update(base_url=url)
+        first = text(admin.get(ask, headers=HX))
+    assert "7 credits left there. Asked at " in first
+    assert text(admin.get(ask, headers=HX)) == first  # although nobody is there any more
+    accounts.set_account("apikley", key="another-key")
+    assert "is not known" in text(admin.get(ask, headers=HX))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_who_ask_for_a_balance_at_once_one_waits(admin, db):
+    account = factories.make_account("apikley")
+    with answering(200, BALANCE_7, after_s=1, then_says=True) as url:
+        ProviderAccount.objects.update(base_url=url)
+        account.refresh_from_db()
+        said = at_once([lambda: accounts.balance_there(account).said] * 6)
+    assert sorted(said) == ["7 credits left there."] + [accounts.BEING_ASKED.said] * 5
 
 
 def test_a_balance_call_that_refuses_the_key_says_so(admin, db):

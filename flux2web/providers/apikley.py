@@ -66,7 +66,7 @@ class Apikley:
     def balance(self, account: Account) -> Decimal | None:
         """Credits of Apikley's own kind."""
         line = wire.Line(self, account, wire.bearer(account))
-        answer = line.ask("GET", BALANCE_PATH)
+        answer = line.ask("GET", BALANCE_PATH, timeout_s=wire.BALANCE_TIMEOUT_S)
         return line.balance(answer, answer.data)
 
     def _uploads(self, account: Account) -> bool:

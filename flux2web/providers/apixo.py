@@ -60,7 +60,7 @@ class Apixo:
     def balance(self, account: Account) -> Decimal | None:
         """US dollars."""
         line = wire.Line(self, account, wire.bearer(account))
-        answer = line.ask("GET", BALANCE_PATH)
+        answer = line.ask("GET", BALANCE_PATH, timeout_s=wire.BALANCE_TIMEOUT_S)
         return line.balance(answer, answer.data)
 
     def _tier(self, account: Account) -> dict[str, str]:

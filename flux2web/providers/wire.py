@@ -36,6 +36,7 @@ from flux2web.providers.base import (
 
 CREATE_TIMEOUT_S = 60.0  # a lost answer costs money: wait long
 LOOK_TIMEOUT_S = 15.0  # a lost look costs nothing
+BALANCE_TIMEOUT_S = 5.0  # somebody waits for the page
 NOT_FOUND_GRACE_S = 120.0  # kie's queries know a new id only after a while (docs.kie.ai)
 
 CALLBACK_MAX_BYTES = 64 * 1024

@@ -155,12 +155,12 @@ def resume(request: HttpRequest, account_id: int) -> HttpResponse:
 @access.site_admin
 @never_cache
 def balance(request: HttpRequest, account_id: int) -> HttpResponse:
-    """Asks the provider, now: a fragment where htmx asks, else back to the page with the answer above it."""
+    """A fragment where htmx asks, else back to the page with the answer above it."""
     account = get_object_or_404(ProviderAccount, pk=account_id)
-    works, said = accounts.balance_there(account)
+    there = accounts.balance_there(account)
     if request.htmx:  # type: ignore[attr-defined]
-        return render(request, "console/_balance.html", {"account": account, "works": works, "said": said})
-    (messages.info if works else messages.error)(request, said)
+        return render(request, "console/_balance.html", {"account": account, "there": there})
+    (messages.info if there.works else messages.error)(request, there.said)
     return redirect(overview.account_url(account))
 
 
