@@ -183,12 +183,25 @@ def result(member: Membership, task_id: int) -> Result:
 
 def references(member: Membership):
     """The references this member may use."""
-    return Reference.objects.filter(team=member.team, deleted_at=None)
+    return seen_references(member).filter(deleted_at=None)
+
+
+def seen_references(member: Membership):
+    """Deleted ones too: a finished task still shows what it was made from."""
+    return Reference.objects.filter(_not_others(member), team=member.team)
+
+
+def sees_reference(reference: Reference, user_id: int | None) -> bool:
+    """What `seen_references` asks the database, of a row of the team's at hand."""
+    return not reference.private or reference.user_id == user_id
+
+
+def reference_name(reference: Reference, user_id: int | None) -> str:
+    return reference.name if sees_reference(reference, user_id) else "an image that only its author sees"
 
 
 def reference(member: Membership, reference_id: int) -> Reference:
-    """Deleted ones too: a finished task still shows what it was made from."""
-    return get_object_or_404(Reference, team=member.team, pk=reference_id)
+    return get_object_or_404(seen_references(member), pk=reference_id)
 
 
 def saved_prompts(member: Membership):

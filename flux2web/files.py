@@ -16,12 +16,12 @@ from time import monotonic
 from typing import IO, Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-from django.db.models import Count, Sum
+from django.db.models import Count, Prefetch, Sum
 from django.utils import timezone
 from django.utils.text import slugify
 
 from . import access, sheets, storage
-from .models import Membership, Result, Task
+from .models import Membership, Result, Task, TaskReference
 
 KINDS = ("zip", "manifest-csv", "manifest-json")
 CHUNK = 200  # rows in memory
@@ -97,7 +97,8 @@ def _result(task: Task) -> Result | None:
 def _rows(member: Membership, ids: Sequence[int]) -> Iterator[tuple[int, int, Task | None]]:
     """Number, task id, and the task where this member may see it at this moment."""
     related = access.tasks(member).select_related("user", "account", "result")
-    whole = related.prefetch_related("task_tags__tag", "task_references__reference")
+    uses = TaskReference.objects.filter(reference__in=access.seen_references(member)).select_related("reference")
+    whole = related.prefetch_related("task_tags__tag", Prefetch("task_references", uses))
     for start in range(0, len(ids), CHUNK):
         chunk = ids[start : start + CHUNK]
         found = whole.in_bulk(chunk)

@@ -58,12 +58,17 @@ LIMITS = Limits(REFERENCES_MAX, settings.UPLOAD_MAX_BYTES, imaging.SHRINK_MAX_BY
 def page(member: Membership, text: str = "", cursor: str | None = None) -> queries.Page[Reference]:
     """The library from the newest on, each with `used`: how many pictures were asked for with it."""
     rows = access.references(member).select_related("user").filter(_named(text))
-    return queries.page_of(_with_uses(rows), cursor, PAGE)
+    return queries.page_of(_with_uses(member, rows), cursor, PAGE)
 
 
-def _with_uses(rows: QuerySet[Reference]) -> QuerySet[Reference]:
-    uses = TaskReference.objects.filter(reference=OuterRef("pk")).order_by().values("reference")
-    return rows.annotate(used=Coalesce(Subquery(uses.annotate(number=Count("pk")).values("number")), 0))
+def uses(member: Membership) -> QuerySet[TaskReference]:
+    """Those in pictures that this member sees."""
+    return TaskReference.objects.filter(task__in=access.tasks(member))
+
+
+def _with_uses(member: Membership, rows: QuerySet[Reference]) -> QuerySet[Reference]:
+    counted = uses(member).filter(reference=OuterRef("pk")).order_by().values("reference")
+    return rows.annotate(used=Coalesce(Subquery(counted.annotate(number=Count("pk")).values("number")), 0))
 
 
 def _named(text: str) -> Q:
@@ -125,14 +130,22 @@ def restore(member: Membership, reference: Reference) -> bool:
 
 
 def from_result(member: Membership, result: Result) -> Reference:
-    """A picture of the team's becomes an image of its library, as a JPEG where its file is longer than an upload's.
+    """A picture of the team's becomes an image of its library, as a JPEG where its file is longer than an upload's. From
+    one that only this member sees, it is seen by this member only.
 
     Raises imaging.BadImage, storage.StorageDown, FileNotFoundError.
     """
     data, name = storage.read(result.key), f"picture-{result.task_id}.{storage.EXTENSIONS[result.mime]}"
     if len(data) > settings.UPLOAD_MAX_BYTES:
         data = imaging.convert(data, "JPEG").data
-    return storage.save_reference(member.team, member.user, BytesIO(data), name)
+    return storage.save_reference(member.team, member.user, BytesIO(data), name, private=result.task.private)
+
+
+def share(member: Membership, reference: Reference) -> None:
+    """For the whole team from now on. Raises Refused."""
+    if not member.may_make or reference.user_id != member.user_id:
+        raise Refused("Only who uploaded it can show it to the team.")
+    access.references(member).filter(pk=reference.pk).update(private=False)
 
 
 # --- Open addresses --------------------------------------------------------------------------------------------------------

@@ -240,13 +240,14 @@ def _retagged(tasks: list[Task]) -> None:
 
 
 def words_of(tasks: Iterable[Task]) -> list[tuple[int, int, str]]:
-    """What pictures are found by: prompt, words for who cannot see, tags, names of references. For search.put."""
+    """What pictures are found by: prompt, words for who cannot see, tags, names of references that the team sees. For
+    search.put."""
     tasks = list(tasks)
     ids = [task.pk for task in tasks]
     words = {task.pk: [task.prompt, task.alt] for task in tasks}
     for task_id, name in TaskTag.objects.filter(task__in=ids).order_by("pk").values_list("task_id", "tag__name"):
         words[task_id].append(name)
-    uses = TaskReference.objects.filter(task__in=ids).order_by("number")
+    uses = TaskReference.objects.filter(task__in=ids, reference__private=False).order_by("number")
     for task_id, name in uses.values_list("task_id", "reference__name"):
         words[task_id].append(name)
     return [(task.pk, task.team_id, " ".join(words[task.pk])) for task in tasks]

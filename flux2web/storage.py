@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import IO
@@ -54,10 +54,12 @@ class Stored:
 # --- References ------------------------------------------------------------------------------------------------------
 
 
-def save_reference(team: Team, user: User, file: IO[bytes], name: str, *, shrinks: bool = False) -> Reference:
+def save_reference(
+    team: Team, user: User, file: IO[bytes], name: str, *, shrinks: bool = False, private: bool = False
+) -> Reference:
     """Keep an upload as our own re-encoded picture. Raises imaging.BadImage with a message for people.
 
-    `shrinks`: its owner agreed that one which is too long is made smaller.
+    `shrinks`: its owner agreed that one which is too long is made smaller. `private`: only its owner is to see it.
 
     The same picture from the same person again is the same reference: a form posted twice stays the same order. Its
     files are stored again all the same: they may have been lost since.
@@ -78,6 +80,7 @@ def save_reference(team: Team, user: User, file: IO[bytes], name: str, *, shrink
         size_bytes=len(picture.data),
         width_px=picture.width_px,
         height_px=picture.height_px,
+        private=private,
     )
     return _same_or_new(row)
 
@@ -135,6 +138,24 @@ def is_spooled(task: Task) -> bool:
 
 def forget_spooled(task: Task) -> None:
     _spool(task).unlink(missing_ok=True)
+
+
+def forget_left_behind(limit: datetime) -> int:
+    """Spooled files that nobody has touched since: their process died. What a task that lives may yet store stays."""
+    old = [path for path in Path(settings.SPOOL_DIR).rglob("*") if _is_file_older(path, limit)]
+    ids = {int(number) for path in old if (number := path.name.partition("-")[0][:18]).isdecimal()}
+    wanted = {_spool(task) for task in Task.objects.live().filter(pk__in=ids)}
+    left = [path for path in old if path not in wanted]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
+
+
+def _is_file_older(path: Path, limit: datetime) -> bool:
+    try:
+        return path.is_file() and path.stat().st_mtime < limit.timestamp()
+    except FileNotFoundError:  # stored, and gone, at this moment
+        return False
 
 
 def store_result(task: Task, data: bytes) -> Stored:

@@ -6,7 +6,7 @@ import hashlib
 import json
 
 from . import access, search
-from .models import Batch, Membership, Reference, State, Task, TaskReference
+from .models import Batch, Membership, State, Task, TaskReference
 from .orders import Order
 from .search import Words
 
@@ -51,7 +51,7 @@ def _alike(member: Membership, order: Order, ids: list[int]):
 def _with_images(member: Membership, order: Order, tasks: list[Task]) -> Task | None:
     if not order.references:
         return tasks[0]
-    hashes = dict(Reference.objects.filter(team=member.team, pk__in=order.references).values_list("pk", "sha256"))
+    hashes = dict(access.references(member).filter(pk__in=order.references).values_list("pk", "sha256"))
     wanted = [hashes.get(pk) for pk in order.references]
     used = TaskReference.objects.filter(task__in=tasks).order_by("number")
     by_task: dict[int, list[str]] = {}

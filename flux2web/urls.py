@@ -88,6 +88,7 @@ team_urls = [
     path("references/<int:reference_id>/", references.one, name="reference-page"),
     path("references/<int:reference_id>/slot/", references.slot, name="reference-slot"),
     path("references/<int:reference_id>/rename/", references.rename, name="rename-reference"),
+    path("references/<int:reference_id>/share/", references.share, name="share-reference"),
     path("references/<int:reference_id>/delete/", references.delete, name="delete-reference"),
     path("references/<int:reference_id>/restore/", references.restore, name="restore-reference"),
     path("references/<int:reference_id>/addresses/", references.open_address, name="open-address"),

@@ -230,7 +230,7 @@ def test_more_pictures_ask_no_more_queries(north, cleo, kind, django_assert_num_
     writer = exports.KINDS[kind].writer
 
     def asked(tasks) -> int:
-        with django_assert_num_queries(6 if kind == "zip" else 5):
+        with django_assert_num_queries(5 if kind == "zip" else 4):
             return writer(member, {"ids": [task.pk for task in tasks]}, tmp_path / "x", lambda _: None)
 
     reference = factories.make_reference(north)

@@ -30,6 +30,7 @@ TABLE = [
     ("{image}/", "get", {}, "login 404 200 200 200 200 200 404 login"),
     ("{image}/slot/", "get", {}, "login 404 403 200 200 200 200 404 login"),
     ("{image}/rename/", "post", {"name": "Vase"}, "login 404 403 403 302 302 302 404 login"),
+    ("{image}/share/", "post", {}, "login 404 403 403 302 403 403 404 login"),
     ("{image}/delete/", "post", {}, "login 404 403 403 302 302 302 404 login"),
     ("{image}/restore/", "post", {}, "login 404 403 403 302 302 302 404 login"),
     ("{image}/addresses/", "post", {}, "login 404 403 302 302 302 302 404 login"),
@@ -98,7 +99,7 @@ def test_the_table_has_every_address_of_the_library():
         re.sub(r"<\w+:\w+>", "*", str(url.pattern)) for url in team_urls if str(url.pattern).startswith("references/")
     }
     assert ours - {"references/*/*"} == {f"references/{path}" for path in asked - {"*/thumb"}}
-    assert len(ours) == 12
+    assert len(ours) == 13
 
 
 @pytest.mark.parametrize("who", ["nobody", "eve", "zoe", "sam"])

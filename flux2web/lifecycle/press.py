@@ -104,7 +104,7 @@ def _write_batch(member: Membership, order: Order, key: str, quoted: Quote, agai
         for number in range(order.count)
     ]
     Task.objects.bulk_create(tasks)
-    names = [row.name for row in references.values()]
+    names = [row.name for row in references.values() if not row.private]
     search.put((task.pk, task.team_id, " ".join([task.prompt, *names])) for task in tasks)
     for task in tasks:
         _attach(task, order, references)
@@ -133,7 +133,7 @@ def _still_there(member: Membership, saved: int | None) -> SavedPrompt | None:
 
 
 def _own_references(member: Membership, order: Order) -> dict[int, Reference]:
-    rows = Reference.objects.filter(team=member.team, deleted_at=None).in_bulk(order.references)
+    rows = access.references(member).in_bulk(order.references)
     for number, reference_id in enumerate(order.references, 1):
         if reference_id not in rows:
             message = f"Image {number} is not in this team's references any more. Remove it or upload it again."

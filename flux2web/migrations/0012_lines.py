@@ -12,7 +12,7 @@ def look_again(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("flux2web", "0010_suppliers"),
+        ("flux2web", "0011_private_images"),
     ]
 
     operations = [

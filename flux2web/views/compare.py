@@ -9,7 +9,7 @@ from django.views.decorators.http import require_safe
 from .. import access, forms, lineage
 from ..cards import Card
 from ..models import Membership, Role, State, Task
-from .tasks import uses_of
+from .tasks import image_names
 
 LEAST, MOST = 2, 4
 
@@ -20,8 +20,7 @@ def page(request: HttpRequest, member: Membership) -> HttpResponse:
     tasks, problem = _asked(member, request.GET.get("ids", ""))
     if problem:
         return render(request, "compare/page.html", {"member": member, "problem": problem}, status=400)
-    names = [[use.reference.name for use in uses] for uses in uses_of(tasks)]
-    rows = lineage.rows(tasks, names)
+    rows = lineage.rows(tasks, image_names(member, tasks))
     context = {
         "member": member,
         "cards": [Card(task) for task in tasks],

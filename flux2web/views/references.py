@@ -163,7 +163,7 @@ def _one(
     request: HttpRequest, member: Membership, row: Reference, *, form: NameForm, status: int = 200
 ) -> HttpResponse:
     about = {"form": form, "decides": references.decides(member, row), **_addresses(request, member, row)}
-    about["used"] = row.uses.count()
+    about["used"] = references.uses(member).filter(reference=row).count()
     return render(request, "references/one.html", about, status=status)
 
 
@@ -180,6 +180,18 @@ def rename(request: HttpRequest, member: Membership, reference_id: int) -> HttpR
     except Refused as problem:  # thrown out by somebody else just now
         messages.warning(request, str(problem))
         return redirect("references", member.team.slug)
+    return redirect("reference-page", member.team.slug, row.pk)
+
+
+@require_POST
+@access.team(Role.MEMBER)
+def share(request: HttpRequest, member: Membership, reference_id: int) -> HttpResponse:
+    row = access.kept_reference(member, reference_id)
+    try:
+        references.share(member, row)
+    except Refused as problem:
+        raise PermissionDenied(str(problem)) from None
+    messages.success(request, f"{member.team} sees this image now.")
     return redirect("reference-page", member.team.slug, row.pk)
 
 

@@ -79,7 +79,7 @@ def rows_of(found: Sequence[CreditRequest], viewer: User, bound: DecisionForm | 
         Row(
             request=row,
             order=orders[row.pk],
-            references=_own(references, orders[row.pk], row.team_id),
+            references=_own(references, orders[row.pk], row.team_id, viewer),
             used=used[row.pk].used,
             limit=_limit(row, members.get((row.team_id, row.user_id)), used[row.pk]),
             is_here=(row.team_id, row.user_id) in members,
@@ -102,9 +102,9 @@ def _usages(found: Iterable[CreditRequest]) -> dict[int, Usage]:
     return {row.pk: by_place.get((row.team.budget.period_id, row.user_id)) or Usage() for row in found}
 
 
-def _own(references: dict[int, Reference], order: Order | None, team_id: int) -> list[Reference]:
+def _own(references: dict[int, Reference], order: Order | None, team_id: int, viewer: User) -> list[Reference]:
     found = (references.get(pk) for pk in order.references) if order else ()
-    return [row for row in found if row and row.team_id == team_id]
+    return [row for row in found if row and row.team_id == team_id and access.sees_reference(row, viewer.pk)]
 
 
 def _limit(row: CreditRequest, member: Membership | None, usage: Usage) -> int | None:

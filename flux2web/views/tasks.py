@@ -67,7 +67,7 @@ def _page_context(request: HttpRequest, member: Membership, task: Task) -> dict[
         "member": member,
         "task": task,
         "card": Card(task),
-        "references": task.task_references.select_related("reference"),
+        "references": _images_of(member, task),
         "siblings": access.tasks(member).filter(batch_id=task.batch_id).select_related("result").order_by("id"),
         "story": words.story(task.events.all()),
         "receipt": words.receipt(task),
@@ -129,21 +129,23 @@ def _origin(member: Membership, task: Task) -> Origin | None:
     parent = access.tasks(member).select_related("user", "account", "result").filter(pk=task.parent_id).first()
     if parent is None:
         return None
-    images = _images(parent, task)
+    images = image_names(member, [parent, task])
     rows = [row for row in lineage.rows([parent, task], images) if row.differs]
     return Origin(parent, Card(parent), lineage.words(parent.prompt, task.prompt), rows)
 
 
-def _images(*tasks: Task) -> list[list[str]]:
-    """The names of each task's images, in order; one query."""
-    return [[use.reference.name for use in uses] for uses in uses_of(tasks)]
+def _images_of(member: Membership, task: Task) -> list[tuple[TaskReference, bool]]:
+    """Each use, and whether this member sees what was used."""
+    uses = task.task_references.select_related("reference")
+    return [(use, access.sees_reference(use.reference, member.user_id)) for use in uses]
 
 
-def uses_of(tasks: Sequence[Task]) -> list[list[TaskReference]]:
+def image_names(member: Membership, tasks: Sequence[Task]) -> list[list[str]]:
+    """What this member may call each task's images, in order; one query."""
     found = TaskReference.objects.filter(task__in=tasks).select_related("reference").order_by("number")
-    by_task: dict[int, list[TaskReference]] = {}
+    by_task: dict[int, list[str]] = {}
     for use in found:
-        by_task.setdefault(use.task_id, []).append(use)
+        by_task.setdefault(use.task_id, []).append(access.reference_name(use.reference, member.user_id))
     return [by_task.get(task.pk, []) for task in tasks]
 
 

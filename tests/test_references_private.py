@@ -1,0 +1,185 @@
+"""An image made from a picture that is "Only me" stays with its author until that author shows it: wherever one looks."""
+
+from __future__ import annotations
+
+from html import unescape
+from importlib import import_module
+from io import BytesIO
+
+import pytest
+from django.apps import apps
+
+from flux2web import access, files, lifecycle, references, search, shelf, twins
+from flux2web.models import Batch, CreditRequest, Reference, Result, State, Task, TaskReference
+from flux2web.orders import Order, Refusal
+
+from . import factories
+from .pictures import picture
+
+LIBRARY = "/t/north/references/"
+
+
+def page(client, url: str, **given) -> str:
+    answer = client.get(url, given)
+    assert answer.status_code == 200
+    return unescape(answer.content.decode())
+
+
+def drawn(task: Task, colour: str) -> Task:
+    """Its result is a picture of one colour."""
+    Result.objects.filter(task=task).update(key=factories.store(f"results/{colour}.png", picture(colour)))
+    return task
+
+
+@pytest.fixture
+def seller(db, settings):
+    """Somebody who would take the order."""
+    settings.PUBLIC_URL = "https://studio.example.com"
+    return factories.make_account("revid")
+
+
+@pytest.fixture
+def hidden(north, cleo):
+    """Cleo's own picture."""
+    task = factories.make_task(north, user=cleo, state=State.DONE, private=True, prompt="My secret garden")
+    return drawn(task, "teal")
+
+
+@pytest.fixture
+def image(client_for, cleo, hidden):
+    """What Cleo made of it, under a name that tells something."""
+    client_for(cleo).post(f"{LIBRARY}from/{hidden.pk}/")
+    row = Reference.objects.get()
+    Reference.objects.filter(pk=row.pk).update(name="Birthday surprise")
+    row.refresh_from_db()
+    return row
+
+
+@pytest.fixture
+def shown(north, cleo, image):
+    """A picture that the team sees, made from it."""
+    task = factories.make_task(north, user=cleo, state=State.DONE, references=[image], prompt="Heron with balloons")
+    return task
+
+
+@pytest.mark.parametrize("way", ["references/from/{}/", "tasks/{}/use/"])
+def test_what_is_made_from_a_private_picture_is_private_and_from_a_shared_one_is_not(
+    client_for, cleo, north, hidden, way
+):
+    client_for(cleo).post(f"/t/north/{way.format(hidden.pk)}")
+    assert Reference.objects.get().private
+    open_ = drawn(factories.make_task(north, user=cleo, state=State.DONE), "red")
+    client_for(cleo).post(f"/t/north/{way.format(open_.pk)}")
+    assert not Reference.objects.latest("pk").private
+
+
+def test_its_author_sees_it_in_the_library_the_picker_and_by_its_id_and_nobody_else_does(cast, client_for, image):
+    for name, status in (("cleo", 200), ("dan", 404), ("ben", 404), ("ana", 404)):
+        client = client_for(cast[name])
+        for where in (LIBRARY, f"{LIBRARY}pick/"):
+            assert ("Birthday surprise" in page(client, where)) == (name == "cleo"), (name, where)
+        for part in ("", "slot/", "thumb", "full"):
+            assert client.get(f"{LIBRARY}{image.pk}/{part}").status_code == status, (name, part)
+        for verb in ("rename/", "restore/", "addresses/", "delete/"):
+            if name != "cleo":
+                assert client.post(f"{LIBRARY}{image.pk}/{verb}", {"name": "x"}).status_code == 404, (name, verb)
+
+
+def test_its_author_shows_it_to_the_team_and_only_its_author_can(client_for, cast, image):
+    share = f"{LIBRARY}{image.pk}/share/"
+    for name, status in (("dan", 404), ("ana", 404)):
+        assert client_for(cast[name]).post(share).status_code == status
+    cleos = client_for(cast["cleo"])
+    assert "Only you see this image" in page(cleos, f"{LIBRARY}{image.pk}/")
+    assert cleos.post(share).status_code == 302
+    assert "Birthday surprise" in page(client_for(cast["dan"]), LIBRARY)
+    assert "Only you see this image" not in page(cleos, f"{LIBRARY}{image.pk}/")
+    assert cleos.post(share).status_code == 302  # pressed twice
+
+
+def test_a_shared_image_is_shared_by_its_uploader_alone(client_for, cast, north):
+    row = factories.make_reference(north, user=cast["cleo"])
+    assert client_for(cast["ben"]).post(f"{LIBRARY}{row.pk}/share/").status_code == 403
+
+
+def test_nobody_else_can_put_it_into_an_order(seller, membership, cast, north, image):
+    order = Order("A heron", "pro", "1:1", "1K", references=(image.pk,))
+    refusal = lifecycle.create(membership(cast["dan"], north), order, key="k", price_seen=None)
+    assert isinstance(refusal, Refusal)
+    assert refusal.kind == "reference"
+    assert isinstance(lifecycle.create(membership(cast["cleo"], north), order, key="k", price_seen=None), Batch)
+
+
+def test_others_see_that_a_picture_has_an_image_and_not_which(client_for, cast, shown, north, image):
+    dans = client_for(cast["dan"])
+    there = page(dans, f"/t/north/tasks/{shown.pk}/")
+    assert "Birthday surprise" not in there
+    assert f"references/{image.pk}/" not in there
+    assert "that only its author sees" in there
+    assert "Birthday surprise" in page(client_for(cast["cleo"]), f"/t/north/tasks/{shown.pk}/")
+    other = factories.make_task(north, user=cast["dan"], state=State.DONE, parent=shown)
+    for url in (f"/t/north/tasks/{other.pk}/", f"/t/north/compare/?ids={shown.pk},{other.pk}"):
+        answer = dans.get(url)
+        assert answer.status_code == 200
+        assert "Birthday surprise" not in answer.content.decode()
+
+
+def test_lists_that_others_take_away_do_not_name_it(membership, cast, north, shown, tmp_path):
+    for name, says in (("dan", False), ("cleo", True)):
+        path = tmp_path / f"{name}.csv"
+        files.write_csv(membership(cast[name], north), {"ids": [shown.pk]}, path, lambda done: None)
+        assert ("Birthday surprise" in path.read_text()) == says
+
+
+def test_nobody_finds_a_picture_by_its_name(seller, membership, cast, north, image):
+    order = Order("A heron", "pro", "1:1", "1K", references=(image.pk,))
+    lifecycle.create(membership(cast["cleo"], north), order, key="k", price_seen=None)
+    task = TaskReference.objects.get(reference=image).task
+    assert search.find(north.pk, search.parse("birthday")) == []
+    search.put(shelf.words_of([task]))
+    assert search.find(north.pk, search.parse("birthday")) == []
+    assert search.find(north.pk, search.parse("heron")) == [task.pk]
+
+
+def test_a_team_admin_who_answers_a_request_does_not_see_it(client_for, cast, north, image):
+    draft = {"prompt": "A", "family": "pro", "aspect_ratio": "1:1", "resolution": "1K", "references": [image.pk]}
+    CreditRequest.objects.create(team=north, user=cast["cleo"], key="k", limit="member", amount=5, draft=draft)
+    assert f"references/{image.pk}/" not in page(client_for(cast["ben"]), "/t/north/requests/")
+
+
+def test_a_use_is_counted_for_who_sees_the_picture(client_for, cast, north):
+    row = factories.make_reference(north, user=cast["dan"], name="Vase")
+    factories.make_task(north, user=cast["cleo"], references=[row], private=True)
+    factories.make_task(north, user=cast["cleo"], references=[row])
+    for name, times in (("dan", "1 time"), ("cleo", "2 times")):
+        assert f"used {times}<" in page(client_for(cast[name]), LIBRARY)
+        assert f"<dd>{times}</dd>" in page(client_for(cast[name]), f"{LIBRARY}{row.pk}/")
+
+
+def test_no_one_learns_by_a_guessed_id_what_it_shows(membership, cast, north, image):
+    """A twin of an order is a picture with the same images: asked with another's image, nothing is a twin."""
+    mine = factories.make_reference(north, user=cast["dan"], sha256=image.sha256)
+    factories.make_task(north, user=cast["dan"], state=State.DONE, prompt="A heron", references=[mine])
+    order = Order("A heron", "pro", "1:1", "1K", references=(image.pk,))
+    search.put(shelf.words_of(access.tasks(membership(cast["dan"], north))))
+    assert twins.find(membership(cast["dan"], north), order, key="k") is None
+
+
+def test_the_same_file_uploaded_by_somebody_else_is_an_image_of_its_own(client_for, cast, image):
+    data = BytesIO(picture("teal"))
+    data.name = "teal.png"
+    client_for(cast["dan"]).post(LIBRARY, {"file": data})
+    assert "teal.png" in page(client_for(cast["ben"]), LIBRARY)
+
+
+def test_those_that_were_made_before_are_hidden_when_the_site_is_brought_up_to_date(north, cleo, hidden):
+    old = factories.make_reference(north, user=cleo, name=f"picture-{hidden.pk}.png")
+    shared = factories.make_reference(north, user=cleo, name="picture-99999999.png")
+    import_module("flux2web.migrations.0011_private_images").hide(apps, None)
+    assert set(Reference.objects.filter(private=True)) == {old}
+    assert not Reference.objects.get(pk=shared.pk).private
+
+
+def test_what_its_author_shows_stays_named_for_all(membership, cast, north, image):
+    references.share(membership(cast["cleo"], north), image)
+    assert access.references(membership(cast["dan"], north)).filter(pk=image.pk).exists()
