@@ -14,7 +14,21 @@ from django.db import close_old_connections, connections
 from django.db.models import Q
 from django.utils import timezone
 
-from . import actors, alerts, audit, exports, faults, health, ledger, lifecycle, notices, requests, statements, trash
+from . import (
+    actors,
+    alerts,
+    audit,
+    cleaning,
+    exports,
+    faults,
+    health,
+    ledger,
+    lifecycle,
+    notices,
+    requests,
+    statements,
+    trash,
+)
 from .models import Heartbeat, Task
 
 log = structlog.get_logger(__name__)
@@ -24,6 +38,7 @@ SWEEP_S = 30
 BESIDE: dict[str, Callable[[], object]] = {
     "audit": audit.run,
     "callbacks": lifecycle.forget_callbacks,
+    "cleaning": cleaning.run,
     "health": health.take_stock,
     "silence": alerts.sweep_accounts,
     "statements": statements.draw_due,
@@ -88,6 +103,7 @@ class Clock:
         every = {
             "audit": settings.AUDIT_EVERY_S,
             "callbacks": settings.CALLBACKS_EVERY_S,
+            "cleaning": settings.CLEANING_EVERY_S,
             "health": settings.HEALTH_EVERY_S,
             "silence": settings.HEALTH_EVERY_S,
             "statements": settings.STATEMENTS_EVERY_S,

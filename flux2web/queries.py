@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -21,6 +21,7 @@ HAVE_MAX = 200  # cards a page may ask about at once
 NEWER_MAX = 250  # and new ones it is told of
 USUAL_SAMPLE = 50
 USUAL_CACHE_S = 30
+OLD_PAGE = 500
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,19 @@ def _older(rows: QuerySet[Row], cursor: str | None, limit: int) -> list[Row]:
 
 def _page(found: list[Row], limit: int) -> Page[Row]:
     return Page(found[:limit], write_cursor(found[limit - 1]) if len(found) > limit else None)
+
+
+def older_than(limit: datetime, rows: QuerySet[Row], moment: str) -> Iterator[list[int]]:
+    """Ids of the rows whose `moment` lies before, page by page. By id, which grows with time: the whole is never read to
+    find what is old."""
+    after = 0
+    while page := list(rows.filter(pk__gt=after).order_by("pk").values_list("pk", moment)[:OLD_PAGE]):
+        old = [pk for pk, at in page if at < limit]
+        if old:
+            yield old
+        if len(old) < len(page):
+            return
+        after = page[-1][0]
 
 
 def write_cursor(row: Model) -> str:

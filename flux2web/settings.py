@@ -366,6 +366,9 @@ TRASH_DAYS = 30  # a picture stays this long in the trash; then its files go
 CALLBACKS_DAYS = 30  # what providers sent when they rang is kept so long
 CALLBACKS_EVERY_S = 60 * 60
 TRASH_EVERY_S = 60 * 60  # how often the trash is looked through
+NOTICES_DAYS, NOTICES_UNREAD_DAYS = 90, 365  # a notice stays so long that was put away, and one that never was
+SPOOL_HOURS = 24  # what a crash left in SPOOL_DIR stays so long
+CLEANING_EVERY_S = 60 * 60  # notices, sessions, spool
 CLOCK_RESEND_S = 30  # the clock does not send the same task again within this time
 CRASH_AT = env("CRASH_AT", default="")  # tests only: "CP4:2" kills this process at the second pass of that point
 

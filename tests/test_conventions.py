@@ -34,7 +34,7 @@ LADDER: list[set[str]] = [
         "turns",
         "inserts",
     },
-    {"routing", "cards", "caps", "drafts", "promptbook", "shelf", "teams", "trash", "files"},
+    {"routing", "cards", "caps", "drafts", "promptbook", "shelf", "teams", "trash", "cleaning", "files"},
     {"lifecycle", "audit", "lineage", "twins"},
     {"requests", "statements", "exports", "alerts", "overview", "collecting", "references"},
     {

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
-from .. import accounts, faults, providers
+from .. import accounts, faults, providers, queries
 from ..models import LIVE, Attempt, Callback, State, Task, User, write
 from ..models.base import token_hash
 from . import moves
@@ -20,7 +20,6 @@ CALLBACKS_KEPT = 20  # per attempt; further rings still make us look
 UNKNOWN_KEPT = 500  # of all that rang where nobody lives
 UNKNOWN_A_MINUTE = 30  # of them; in a flood the others cost one look-up in an index and are not kept
 UNKNOWN_BYTES = 2048  # of each body
-FORGET_PAGE = 500
 
 
 def ring(
@@ -134,15 +133,8 @@ def look_now(task: Task, user: User) -> Next | None:
 
 def forget_callbacks(now: datetime | None = None) -> int:
     """Old bytes go, page by page; those of a task that still lives may yet teach us its id. Returns how many. For the clock."""
-    limit, after, gone = (now or timezone.now()) - timedelta(days=settings.CALLBACKS_DAYS), 0, 0
-    while page := _oldest(limit, after):
+    limit, gone = (now or timezone.now()) - timedelta(days=settings.CALLBACKS_DAYS), 0
+    for page in queries.older_than(limit, Callback.objects.all(), "received"):
         with write():
             gone += Callback.objects.filter(pk__in=page).exclude(attempt__task__in=Task.objects.live()).delete()[0]
-        after = page[-1]
     return gone
-
-
-def _oldest(limit: datetime, after: int) -> list[int]:
-    """By id, which grows with time: the whole is never read to find what is old."""
-    rows = Callback.objects.filter(pk__gt=after).order_by("pk").values_list("pk", "received")[:FORGET_PAGE]
-    return [pk for pk, received in rows if received < limit]
