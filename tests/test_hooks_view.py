@@ -21,7 +21,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from flux2web import accounts, lifecycle
+from flux2web import accounts, lifecycle, queries
 from flux2web.models import Act, Attempt, Callback, Event, ProviderAccount, State, Task
 
 from . import factories, peer, road, serving
@@ -370,7 +370,7 @@ def test_bytes_are_forgotten_after_thirty_days_unless_their_task_still_lives(run
 
 @pytest.mark.django_db
 def test_forgetting_goes_page_by_page(monkeypatch):
-    monkeypatch.setattr(lifecycle.rings, "FORGET_PAGE", 3)
+    monkeypatch.setattr(queries, "OLD_PAGE", 3)
     long_ago = timezone.now() - timedelta(days=40)
     old = [Callback(provider="revid", verdict="unknown", method="POST", body=b"", received=long_ago) for _ in range(7)]
     Callback.objects.bulk_create(old)
