@@ -25,7 +25,7 @@ class Reference(models.Model):
     height_px = models.PositiveIntegerField()
     created = models.DateTimeField(default=timezone.now, editable=False)
     deleted_at = models.DateTimeField(null=True, blank=True)
-    private = models.BooleanField(default=False, db_default=False)  # seen by `user` only, as the picture it was made from
+    private = models.BooleanField(default=False, db_default=False)  # seen by `user` only
     purged_at = models.DateTimeField(null=True, blank=True)  # thrown out, never used, and its files with it
 
     class Meta:
