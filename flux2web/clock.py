@@ -43,6 +43,7 @@ BESIDE: dict[str, Callable[[], object]] = {
     "silence": alerts.sweep_accounts,
     "statements": statements.draw_due,
     "trash": trash.empty,
+    "library": trash.empty_library,
 }
 
 
@@ -108,6 +109,7 @@ class Clock:
             "silence": settings.HEALTH_EVERY_S,
             "statements": settings.STATEMENTS_EVERY_S,
             "trash": settings.TRASH_EVERY_S,
+            "library": settings.TRASH_EVERY_S,
         }
         for name, every_s in every.items():
             if not self._beside[name].is_alive() and claim(name, every_s):

@@ -1,7 +1,7 @@
 """The team's library of images: every upload is kept, found by its name, opened to the outside for a while, thrown out.
 
-Throwing one out takes it off the library and out of the form; its files stay, because pictures still show what they were
-made from. An address is open to whoever holds it; as long as a picture is being made from the image it cannot be closed.
+Throwing one out takes it off the library and out of the form; its files stay where pictures show that they were made
+from it, and else until its time in the trash is up. An address is open to whoever holds it; as long as a picture is being made from the image it cannot be closed.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def delete(member: Membership, reference: Reference) -> bool:
 def restore(member: Membership, reference: Reference) -> bool:
     """Into the library again; closed addresses stay closed. False: it is there."""
     _check_decides(member, reference)
-    rows = Reference.objects.filter(pk=reference.pk, team=member.team, deleted_at__isnull=False)
+    rows = Reference.objects.filter(pk=reference.pk, team=member.team, deleted_at__isnull=False, purged_at=None)
     return bool(rows.update(deleted_at=None))
 
 

@@ -82,7 +82,10 @@ def save_reference(
         height_px=picture.height_px,
         private=private,
     )
-    return _same_or_new(row)
+    known = _same_or_new(row)
+    if has_lost([key, thumb_key]):  # thrown out at this moment, with an image of the same bytes that nobody used
+        _put(folder, picture), _put(folder, thumbs[320], "-320")
+    return known
 
 
 def _same_or_new(row: Reference) -> Reference:
@@ -229,6 +232,14 @@ def read(key: str) -> bytes:
         raise StorageDown(type(error).__name__) from error
 
 
+def read_if_there(key: str) -> bytes | None:
+    """Raises StorageDown."""
+    try:
+        return read(key)
+    except FileNotFoundError:
+        return None
+
+
 def response(
     key: str, mime: str, *, request: HttpRequest | None = None, download_name: str | None = None, private: bool = True
 ) -> HttpResponse:
@@ -345,14 +356,19 @@ def _signed_url(key: str, mime: str, download_name: str | None) -> str:
 def _put(folder: str, picture: imaging.Picture, suffix: str = "") -> str:
     """Store under a name made of the content's hash: storing the same bytes twice is storing them once."""
     key = f"{folder}/{picture.sha256[:32]}{suffix}.{picture.ext}"
+    put_back(key, picture.data)
+    return key
+
+
+def put_back(key: str, data: bytes) -> None:
+    """Under a name that these bytes have or had. Raises StorageDown."""
     try:
         if settings.S3_BUCKET:
-            default_storage.save(key, ContentFile(picture.data))
+            default_storage.save(key, ContentFile(data))
         else:
-            _write_atomically(Path(default_storage.path(key)), picture.data)
+            _write_atomically(Path(default_storage.path(key)), data)
     except Exception as error:  # boto's errors share no base with OSError; whichever it is, our storage failed
         raise StorageDown(type(error).__name__) from error
-    return key
 
 
 def delete_files(keys: Iterable[str]) -> None:

@@ -1,4 +1,5 @@
-"""The end of the trash: what lay in it for TRASH_DAYS loses its files. Task, ledger and events stay.
+"""The end of the trash: what lay in it for TRASH_DAYS loses its files. Task, ledger and events stay. And of images that
+were thrown out of the library: those that no picture was made from go, row and files.
 
 First the row says so, then the files go, then the row forgets their names: whoever dies in between leaves names behind,
 and the next pass goes on with them.
@@ -10,11 +11,11 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from . import storage
-from .models import Result, Task, write
+from .models import Reference, Result, Task, TaskReference, write
 
 log = structlog.get_logger(__name__)
 CHUNK = 100
@@ -33,6 +34,42 @@ def empty() -> int:
     if purged or forgotten:
         log.info("trash emptied", purged=purged, forgotten=forgotten)
     return purged
+
+
+def empty_library() -> int:
+    """The same of images; how many went. Stops where our storage does not answer."""
+    limit, gone = timezone.now() - timedelta(days=settings.TRASH_DAYS), 0
+    with write():
+        Reference.objects.filter(_unused(), deleted_at__lte=limit, purged_at=None).update(purged_at=timezone.now())
+    try:
+        while rows := list(Reference.objects.exclude(purged_at=None)[:CHUNK]):
+            _forget_images(rows)
+            gone += len(rows)
+    except storage.StorageDown as error:
+        log.warning("files of the library stay until storage is back", error=repr(error))
+    if gone:
+        log.info("library emptied", gone=gone)
+    return gone
+
+
+def _unused() -> Exists:
+    return ~Exists(TaskReference.objects.filter(reference=OuterRef("pk")))
+
+
+def _forget_images(rows: list[Reference]) -> None:
+    """Somebody else's upload of the same bytes is the same file: one that comes at this very moment gets it back."""
+    keys = {key for row in rows for key in (row.key, row.thumb_key)}
+    thrown = keys - _images_in_use(keys)
+    kept = {key: data for key in thrown if (data := storage.read_if_there(key)) is not None}
+    storage.delete_files(thrown)
+    for key in _images_in_use(thrown):
+        storage.put_back(key, kept[key])
+    Reference.objects.filter(pk__in=[row.pk for row in rows]).delete()
+
+
+def _images_in_use(keys: set[str]) -> set[str]:
+    others = Reference.objects.filter(Q(key__in=keys) | Q(thumb_key__in=keys), purged_at=None)
+    return {key for row in others for key in (row.key, row.thumb_key)} & keys
 
 
 def _purge(limit: datetime) -> int:

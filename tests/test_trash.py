@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,12 @@ from django.conf import settings
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.utils import timezone
 
-from flux2web import access, audit, clock, shelf, storage, trash
-from flux2web.models import Entry, Event, Result, State, Task
+from flux2web import access, audit, clock, references, shelf, storage, trash
+from flux2web.models import Entry, Event, Reference, Result, State, Task
 from flux2web.models.base import new_token
 
 from . import factories
+from .pictures import picture
 from .test_races import at_once
 
 pytestmark = pytest.mark.django_db
@@ -134,3 +136,92 @@ def test_the_clock_empties_it(north, cleo, settings):
     looper._start_beside(timezone.now())
     looper._beside["trash"].join(10)
     assert Result.objects.get().purged_at
+
+
+# --- Images of the library -----------------------------------------------------------------------------------------------
+
+
+def out_of_the_library(team, user, *, since: timedelta = OLD, **fields) -> Reference:
+    return factories.make_reference(team, user=user, deleted_at=timezone.now() - since, **fields)
+
+
+def files_of(row: Reference) -> list[str]:
+    return [row.key, row.thumb_key]
+
+
+def test_an_image_that_nobody_used_goes_when_its_time_is_up_and_others_stay(north, cleo):
+    old, used, young = (out_of_the_library(north, cleo, since=since) for since in (OLD, OLD, OLD / 2))
+    factories.make_task(north, user=cleo, references=[used])
+    kept = factories.make_reference(north, user=cleo)
+    assert trash.empty_library() == 1
+    assert there(files_of(old)) == [False] * 2
+    assert there([key for row in (used, young, kept) for key in files_of(row)]) == [True] * 6
+    assert set(Reference.objects.all()) == {used, young, kept}
+    assert [trash.empty_library(), list(audit.files())] == [0, []]
+
+
+def test_one_that_is_going_cannot_be_restored_any_more(north, cleo, membership):
+    old = out_of_the_library(north, cleo)
+    Reference.objects.filter(pk=old.pk).update(purged_at=timezone.now())
+    assert not references.restore(membership(cleo, north), old)
+    assert trash.empty_library() == 1
+
+
+def test_the_same_file_of_somebody_else_stays(north, cleo, dan):
+    old = out_of_the_library(north, cleo)
+    other = factories.make_reference(north, user=dan, key=old.key, thumb_key=old.thumb_key)
+    assert trash.empty_library() == 1
+    assert there(files_of(other)) == [True] * 2
+
+
+def test_one_that_is_uploaded_again_at_this_moment_keeps_its_file(north, cleo, dan, monkeypatch):
+    old, delete = out_of_the_library(north, cleo), storage.delete_files
+
+    def delete_late(keys):
+        factories.make_reference(north, user=dan, key=old.key, thumb_key=old.thumb_key)
+        delete(keys)
+
+    monkeypatch.setattr(storage, "delete_files", delete_late)
+    trash.empty_library()
+    assert there(files_of(old)) == [True] * 2
+
+
+def test_an_upload_whose_file_was_thrown_out_meanwhile_stores_it_again(north, cleo, monkeypatch):
+    same_or_new = storage._same_or_new
+
+    def thrown_meanwhile(row):
+        storage.delete_files([row.key, row.thumb_key])
+        return same_or_new(row)
+
+    monkeypatch.setattr(storage, "_same_or_new", thrown_meanwhile)
+    row = storage.save_reference(north, cleo, BytesIO(picture("teal")), "teal.png")
+    assert there(files_of(row)) == [True] * 2
+
+
+def test_who_died_between_row_and_file_or_file_and_row_is_followed_by_the_next_pass(north, cleo, monkeypatch):
+    old, rows = out_of_the_library(north, cleo), Reference.objects
+    with monkeypatch.context() as broken:
+        broken.setattr(storage, "delete_files", dies)
+        with pytest.raises(SystemExit):
+            trash.empty_library()
+    assert (there(files_of(old)), rows.exclude(purged_at=None).count()) == ([True] * 2, 1)
+    storage.delete_files([old.key])
+    assert trash.empty_library() == 1
+    assert (there(files_of(old)), rows.count()) == ([False] * 2, 0)
+
+
+def dies(*_):
+    raise SystemExit
+
+
+def test_while_storage_is_down_images_stay(north, cleo, monkeypatch):
+    old = out_of_the_library(north, cleo)
+
+    def down(keys):
+        raise storage.StorageDown("down")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(storage, "delete_files", down)
+        assert trash.empty_library() == 0
+    assert trash.empty_library() == 1
+    assert not default_storage.exists(old.key)
