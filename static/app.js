@@ -1,5 +1,5 @@
 /* flux2web in the browser: live cards, a few manners. Every action also works without this file.
-   No inline handlers, no eval, no style attributes (CSP). Sections: helpers, cards, batches, endings, buttons, live, manners. */
+   No inline handlers, no eval, no style attributes (CSP). Sections: helpers, cards, hearts, left alone, batches, endings, buttons, live, manners. */
 (() => {
   "use strict";
 
@@ -62,6 +62,7 @@
 
   function mark(node) {
     node.toggleAttribute("data-other", node.dataset.author !== body.dataset.user);
+    if (node.matches("article.card")) $(".heart", node)?.setAttribute("aria-pressed", String(liked.has(node.dataset.task)));
     return node;
   }
 
@@ -73,10 +74,12 @@
   }
 
   function place(card, own) {
-    bringBack(card.dataset.task);
+    const isAway = cards && isLeft(card.dataset.task);
+    if (!isAway) bringBack(card.dataset.task);
     watch(card);
     if ($("#detail")?.dataset.task === card.dataset.task) refreshDetail(card);
     const here = document.getElementById(card.id);
+    if (isAway) return;
     if (here) renew(here, card);
     else if (cards) insert(card, own);
     else noteElsewhere(card);
@@ -162,12 +165,7 @@
   /** In the trash now, or its author's only: off this page at once, wherever it is shown. */
   function vanish(ids) {
     for (const id of ids) {
-      const nodes = [`task-${id}`, `tile-${id}`].map((name) => document.getElementById(name)).filter(Boolean);
-      if (nodes.length) vanished.set(id, nodes.map((node) => ({ node, parent: node.parentNode, next: node.nextSibling })));
-      for (const node of nodes) {
-        node.remove();
-        askHead(node.dataset.batch);
-      }
+      takeOff(id);
       const detail = $("#detail");
       if (detail?.dataset.task !== id || detail.hidden) continue;
       detail.hidden = true;
@@ -175,6 +173,15 @@
       if (!pressed.includes(`/tasks/${id}/`)) plainNotice("This picture is not shown any more: it is in the trash, or its author keeps it private.");
     }
     settle();
+  }
+
+  function takeOff(id) {
+    const nodes = [`task-${id}`, `tile-${id}`].map((name) => document.getElementById(name)).filter(Boolean);
+    if (nodes.length) vanished.set(id, nodes.map((node) => ({ node, parent: node.parentNode, next: node.nextSibling })));
+    for (const node of nodes) {
+      node.remove();
+      askHead(node.dataset.batch);
+    }
   }
 
   document.addEventListener("flux2web:gone", (event) => vanish(event.detail));
@@ -237,6 +244,74 @@
   function local(root) {
     for (const time of $$("time[data-clock]", root)) time.textContent = new Date(time.dateTime).toLocaleTimeString("en-GB");
   }
+
+  // --- hearts: cards are everyone's, a heart is this person's ------------------------------------------------------------
+
+  const liked = new Set($$("article.card .heart[aria-pressed=true]").map((heart) => heart.closest("article").dataset.task));
+
+  /** The server's answer to a press: here, and in this person's other tabs. */
+  function hearted(heart) {
+    const said = { id: heart.id.slice(6), isLiked: heart.getAttribute("aria-pressed") === "true", count: $(".num", heart)?.textContent || "" };
+    document.getElementById(heart.id)?.replaceWith(heart);
+    beat(said);
+    tell(said.isLiked ? "Favourite" : "No longer a favourite");
+    channel?.postMessage({ kind: "heart", data: said });
+  }
+
+  function beat({ id, isLiked, count }) {
+    isLiked ? liked.add(id) : liked.delete(id);
+    for (const heart of $$(`#task-${id} .heart, #tile-${id} > .heart`)) {
+      heart.setAttribute("aria-pressed", String(isLiked));
+      heart.closest(".tile")?.toggleAttribute("data-liked", isLiked);
+      $(".num", heart).textContent = count;
+    }
+  }
+
+  // --- left alone: tasks that go on and are not watched on this person's pages -------------------------------------------
+
+  const LEFT = `flux2web:left:${team}:${body.dataset.user}`, LEFT_MS = 3 * 86400e3; // by then the longest task has ended
+  const isLeft = (id) => id in left;
+  let left = leftAlone();
+
+  function leftAlone() {
+    let kept = {};
+    try { kept = JSON.parse(localStorage.getItem(LEFT)) || {}; } catch { /* switched off, or not ours */ }
+    return Object.fromEntries(Object.entries(kept).filter(([id, at]) => /^\d+$/.test(id) && Date.now() - at < LEFT_MS));
+  }
+
+  function keepLeft() {
+    try { localStorage.setItem(LEFT, JSON.stringify(left)); } catch { /* until the page goes */ }
+  }
+
+  function leave(card) {
+    const id = card.dataset.task;
+    left = { ...leftAlone(), [id]: Date.now() };
+    keepLeft();
+    takeOff(id);
+    notice(`<div class="notice" data-kind="info" role="status"><p class="grow">You do not watch task ${Number(id)} any more. It goes on, and its picture will be in the history.</p><button class="text-btn" type="button" data-watch="${Number(id)}">Undo</button><button class="icon-btn" type="button" data-dismiss aria-label="Dismiss">×</button></div>`);
+    $(`#notices [data-watch="${Number(id)}"]`).focus({ preventScroll: true });
+  }
+
+  function watchAgain(button) {
+    const id = button.dataset.watch;
+    left = leftAlone();
+    delete left[id];
+    keepLeft();
+    button.closest(".notice").remove();
+    bringBack(id);
+    $(`#task-${id} .said a`)?.focus({ preventScroll: true });
+    catchUp(); // with what happened meanwhile
+  }
+
+  /** The same in the other tabs of this browser. */
+  window.addEventListener("storage", ({ key }) => {
+    if (key !== LEFT || !cards) return;
+    const was = left;
+    left = leftAlone();
+    Object.keys(left).forEach(takeOff);
+    Object.keys(was).filter((id) => !isLeft(id)).forEach(bringBack);
+    catchUp();
+  });
 
   // --- batches --------------------------------------------------------------------------------------------------------
 
@@ -310,6 +385,7 @@
   /** Each change of a picture of one's own, whatever page this is. */
   function watch(node) {
     const { task, state, version, author, prompt } = node.dataset;
+    if (isLeft(task)) return;
     const was = standing.get(task);
     if (was && Number(was.version) > Number(version)) return;
     standing.set(task, { state, version });
@@ -423,7 +499,14 @@
       plainNotice("The server did not answer. Check your connection and try again.");
     }
     button.disabled = false;
+    const menu = button.closest("article.card details.menu");
+    if (menu) shut(menu, hadFocus);
     if (hadFocus && document.activeElement === body && home) button.isConnected && button.formAction === pressed ? button.focus({ preventScroll: true }) : toCard(home);
+  }
+
+  function shut(menu, hadFocus) {
+    menu.removeAttribute("open");
+    if (hadFocus) $("summary", menu).focus({ preventScroll: true });
   }
 
   /** Deleting what a page is about: the server says where to go, and offers Undo there. */
@@ -441,7 +524,7 @@
       return said.dataset.gone ? vanish(said.dataset.gone.split(",")) : askDetail();
     }
     const heart = $(".heart[id]", parse(html));
-    if (heart) return document.getElementById(heart.id)?.replaceWith(heart), askDetail();
+    if (heart) return hearted(heart), askDetail();
     const card = $("article.card", parse(html));
     const detail = $("#detail");
     if (detail && card && detail.dataset.task !== card.dataset.task) location.href = `/t/${team}/tasks/${card.dataset.task}/`;
@@ -458,7 +541,7 @@
 
   const STEPS_MS = [2000, 5000, 15000], HEARTBEAT_MS = 10000, SILENCE_MS = 25000;
   const DEAD_MS = 40000, NAP_MS = 15000; // the server says something every 15 s; timers that stood still for so long mean sleep
-  const HAVE_MAX = 200, NEVER_OLD = 999999999; // as many as the server looks at; of a tile, which has no version
+  const HAVE_MAX = 200, LEFT_MAX = 50, NEVER_OLD = 999999999; // as many as the server looks at; of a tile, which has no version
   const ours = `flux2web:${team}:${body.dataset.user}`; // this person's tabs: another account may be signed in elsewhere in this browser
   const channel = team && "BroadcastChannel" in window ? new BroadcastChannel(ours) : null;
   let source = null, failures = 0, steps = 0, pollTimer = 0, balanceTimer = 0;
@@ -530,8 +613,9 @@
 
   function wanted() {
     const shown = $$("[data-task]");
-    const some = [...shown.filter(isLive), ...shown.filter((node) => !isLive(node))].slice(0, HAVE_MAX);
-    const have = some.map((node) => `${node.dataset.task}:${node.dataset.version || NEVER_OLD}`);
+    const alone = cards ? Object.keys(left).slice(-LEFT_MAX).map((id) => `${id}:${NEVER_OLD}`) : []; // nothing of them is news
+    const some = [...shown.filter(isLive), ...shown.filter((node) => !isLive(node))].slice(0, HAVE_MAX - alone.length);
+    const have = [...alone, ...some.map((node) => `${node.dataset.task}:${node.dataset.version || NEVER_OLD}`)];
     const newest = cards && ($("article.card", cards)?.dataset.created || "1970-01-01T00:00:00+00:00,0");
     return { have: have.join(","), after: newest || "" };
   }
@@ -546,11 +630,18 @@
     const { have, after } = wanted();
     if (!have && !after) return;
     const answer = await ask(`/t/${team}/cards/?${new URLSearchParams({ have, after })}`).catch(() => null);
-    if (answer?.status === 200 && !answer.redirected) apply(await answer.text());
+    if (answer?.status === 200 && !answer.redirected) caughtUp(await answer.text(), answer.headers.get("X-Liked") || "");
     const gone = answer?.headers.get("X-Gone");
     if (gone) vanish(gone.split(","));
     $$("[data-head]:not([data-resting])").forEach((head) => askHead(head.dataset.head));
     if (answer) askBalance();
+  }
+
+  /** Of the cards that come, the server says which this person likes. */
+  function caughtUp(html, likes) {
+    for (const [, id] of html.matchAll(/ data-task="(\d+)"/g)) liked.delete(id);
+    for (const id of likes.split(",")) liked.add(id);
+    apply(html);
   }
 
   /** Where there is no stream: 2 s, then 5 s, then 15 s; only while something is live and somebody looks. */
@@ -586,6 +677,7 @@
   }
 
   function hearTab({ data }) {
+    if (data.kind === "heart") return beat(data.data);
     ledAt = Date.now();
     if (data.kind === "alive" && !isLeader && navigator.locks) closeStream();
     receive(data);
@@ -661,16 +753,26 @@
 
   /** What works only with this script is shown only with it. */
   function dress(root) {
-    $$("[data-dismiss], [data-copy], [data-take]", root).forEach((node) => (node.hidden = false));
+    $$("[data-dismiss], [data-copy], [data-take], [data-leave]", root).forEach((node) => (node.hidden = false));
   }
 
-  /** What a card's buttons copy: its id, or what went wrong with it. */
-  function taken(button) {
-    const card = button.closest("[data-task]");
-    const name = `Task ${card.dataset.task}`;
-    if (button.dataset.take === "id") return name;
-    const said = [".what", ".detail", ".print"].map((part) => $(part, card)?.textContent.trim()).filter(Boolean);
-    return `${name}: ${said.map((text) => text.replace(/\.?$/, ".")).join(" ")}`;
+  /** What a card's buttons copy. */
+  const TAKEN = {
+    id: (card) => `Task ${card.dataset.task}`,
+    link: (card) => $(".said a", card).href,
+    prompt: (card) => wholePrompt($(".said a", card)),
+    error: (card) => {
+      const said = [".what", ".detail", ".print"].map((part) => $(part, card)?.textContent.trim()).filter(Boolean);
+      return `${TAKEN.id(card)}: ${said.map((text) => text.replace(/\.?$/, ".")).join(" ")}`;
+    },
+  };
+
+  /** A card has the beginning of a long one; the picture's page has all of it. */
+  async function wholePrompt(link) {
+    const shown = link.textContent;
+    if (!shown.endsWith("…")) return shown;
+    const answer = await ask(`${link.href}?overlay=1`).catch(() => null);
+    return (answer?.ok && $(".asked", parse(await answer.text()))?.textContent.trim()) || shown;
   }
 
   /** Also where the page is not on a secure address, which has no clipboard. */
@@ -685,7 +787,7 @@
 
   async function copy(button) {
     const from = button.dataset.copy && $(button.dataset.copy);
-    await copyText(from ? (from.value ?? from.textContent) : taken(button));
+    await copyText(from ? (from.value ?? from.textContent) : await TAKEN[button.dataset.take](button.closest("[data-task]")));
     button.focus({ preventScroll: true });
     const label = $("span", button) || button;
     const was = label.textContent;
@@ -698,6 +800,8 @@
     let found;
     if ((found = hit("[data-dismiss]"))) found.closest(".notice").remove();
     else if ((found = hit("[data-copy], [data-take]"))) copy(found);
+    else if ((found = hit("[data-leave]"))) leave(found.closest("article.card"));
+    else if ((found = hit("[data-watch]"))) watchAgain(found);
     else if ((found = hit("[data-switch]"))) turn(found);
     else if (event.detail > 1 && hit("[form=card-action]")) event.preventDefault(); // a double click: by now it may be another button
     else if ((found = hit("button#fresh"))) { window.scrollTo({ top: 0 }); hideFresh(); }
@@ -726,6 +830,7 @@
   dress(document);
   local(document);
   $$("[data-task]").forEach(mark);
+  if (cards) Object.keys(left).forEach(takeOff);
   $$("[data-task][data-version]").forEach((node) => watch(node));
   showSwitches();
   if (team) startLive();

@@ -78,7 +78,8 @@ def test_every_state_says_what_is_and_what_one_can_do(table, sign_in):
         "On its way": ("Revid usually takes", "Held 10"),
         "Slower than usual": ("Slower than usual. You may close this page.", "Look now", "Copy task id"),
         "Nearly there": ("Saving our copy", "Made by Revid in 21 s"),
-        "Nobody knows": ("No answer yet", "next look in", "Look now", "Copy task id"),
+        "Nobody knows": ("No answer yet", "next look in", "Look now", "Report", "Copy task id", "Stop watching"),
+        "Three prompts, done": ("1/3",),
         "Out of memory on worker 4.": ("Not charged: 10 returned", "Retry · 10", "Edit and retry"),
         "Refused": ("Refused by the model's filter", "Edit prompt"),
         "Ended by the rule": ("2 of this batch failed, so the rest was not sent.", "Run again · 10"),
@@ -165,6 +166,173 @@ def test_a_picture_becomes_an_image_of_the_form_from_its_card(table, sign_in, si
     expect(page.locator("#slots img")).not_to_have_count(0)
 
 
+# --- Hearts, the menu, and what is left alone --------------------------------------------------------------------------------
+
+
+def more_of(shown):
+    """Its menu, open."""
+    shown.hover()
+    shown.get_by_label("More for picture").click()
+
+
+def test_a_heart_is_ones_own_on_every_tab_and_its_number_everyones(table, sign_in, site):
+    page, watcher = sign_in(), sign_in()
+    other_tab = page.context.new_page()
+    other_tab.goto(f"{site.url}/t/north/")
+    prompt = "Three prompts, done"
+    heart = card(page, prompt).locator(".heart")
+    expect(heart).to_have_attribute("aria-pressed", "false")
+    card(page, prompt).hover()
+    heart.click()
+    for tab in (page, other_tab):
+        expect(card(tab, prompt).locator(".heart")).to_have_attribute("aria-pressed", "true")
+    for screen in (page, other_tab, watcher):
+        expect(card(screen, prompt).locator(".heart .num")).to_have_text("1")
+    expect(page.locator("#told")).to_have_text("Favourite")
+    page.reload()
+    expect(heart).to_have_attribute("aria-pressed", "true")
+    heart.focus()
+    page.keyboard.press("Enter")
+    expect(heart).to_have_attribute("aria-pressed", "false")
+    expect(heart).to_be_focused()
+    expect(card(watcher, prompt).locator(".heart .num")).to_have_text("")
+
+
+def test_a_card_that_everyone_gets_says_nothing_of_whose_heart_it_is(table, sign_in, site):
+    page = sign_in()
+    heart = page.locator("article.card .heart").first
+    heart.click()
+    expect(heart).to_have_attribute("aria-pressed", "true")
+    task = heart.locator("xpath=ancestor::article").get_attribute("data-task")
+    page.evaluate(f"fetch('/t/north/tasks/{task}/card/').then((answer) => answer.text()).then(window.flux2web.apply)")
+    page.wait_for_timeout(300)
+    expect(heart).to_have_attribute("aria-pressed", "true")
+    heart.click()
+    expect(heart).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_heart_given_elsewhere_comes_with_what_was_missed(table, sign_in):
+    page, elsewhere = sign_in(), sign_in()
+    prompt = "Three prompts, done"
+    page.context.set_offline(True)
+    card(elsewhere, prompt).hover()
+    card(elsewhere, prompt).locator(".heart").click()
+    expect(card(elsewhere, prompt).locator(".heart")).to_have_attribute("aria-pressed", "true")
+    page.context.set_offline(False)
+    expect(card(page, prompt).locator(".heart")).to_have_attribute("aria-pressed", "true")
+    card(elsewhere, prompt).locator(".heart").click()
+    expect(card(page, prompt).locator(".heart .num")).to_have_text("")
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_menu_copies_and_leads_by_keyboard_and_finger(table, sign_in, width):
+    phone = {"has_touch": True, "is_mobile": True} if width == 360 else {}
+    page = sign_in(width, 900, bypass_csp=True, permissions=["clipboard-read", "clipboard-write"], **phone)
+    made = card(page, "Three prompts, done")
+    task = made.get_attribute("data-task")
+    more = made.get_by_label("More for picture")
+    more.focus()
+    page.keyboard.press("Enter")
+    items = made.locator(".menu .sheet :is(a, button)")
+    assert items.all_inner_texts() == ["Add to collection", "Copy prompt", "Copy link", "Only me", "Delete"]
+    if width == 360:
+        assert min(node.bounding_box()["height"] for node in [more, *items.all()]) >= 44
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = Axe().run(page, options={"runOnly": RULES}).response["violations"]
+    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found] == []
+    made.get_by_role("button", name="Copy link").click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.evaluate(f"`${{location.origin}}/t/north/tasks/{task}/`")
+    made.get_by_role("button", name="Copy prompt").click()
+    assert page.evaluate("navigator.clipboard.readText()") == "Three prompts, done"
+    page.keyboard.press("Escape")
+    expect(more).to_be_focused()
+    more.click()
+    made.get_by_role("link", name="Add to collection").click()
+    page.wait_for_url(f"**/tasks/{task}/collect/")
+
+
+def test_a_long_prompt_is_copied_whole(table, sign_in, site):
+    long = ("A very long harbour, " * 40).strip()
+    change = f"Task.objects.filter(prompt='A picture that is there').update(prompt='{long}')"
+    assert site.manage("shell", "-c", f"from flux2web.models import Task; {change}").returncode == 0
+    page = sign_in(permissions=["clipboard-read", "clipboard-write"])
+    made = card(page, "A very long harbour")
+    more_of(made)
+    made.get_by_role("button", name="Copy prompt").click()
+    expect(made.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == long
+
+
+def test_the_menu_says_who_sees_it_and_throws_it_away_with_undo(table, sign_in):
+    page = sign_in()
+    made = card(page, "Three prompts, done")
+    more_of(made)
+    made.get_by_role("button", name="Only me").click()
+    expect(page.locator("#notices")).to_contain_text("Only you see this picture now.")
+    expect(made.locator(".menu[open]")).to_have_count(0)
+    expect(made.locator(".who .lock")).to_be_visible()
+    more_of(made)
+    made.get_by_role("button", name="Show to the team").click()
+    expect(page.locator("#notices")).to_contain_text("North sees this picture now.")
+    more_of(made)
+    made.get_by_role("button", name="Delete").click()
+    expect(made).to_have_count(0)
+    page.locator("#notices").get_by_role("button", name="Undo").click()
+    expect(made).to_have_count(1)
+
+
+def test_what_changes_under_an_open_menu_waits_until_it_is_shut(table, sign_in):
+    page, other = sign_in(), sign_in()
+    prompt = "Three prompts, done"
+    made = card(page, prompt)
+    more_of(made)
+    card(other, prompt).hover()
+    card(other, prompt).locator(".heart").click()
+    expect(card(other, prompt).locator(".heart .num")).to_have_text("1")
+    page.wait_for_timeout(500)
+    expect(made.locator(".menu[open]")).to_have_count(1)
+    expect(made.locator(".heart .num")).to_have_text("")
+    page.keyboard.press("Escape")
+    expect(made.locator(".heart .num")).to_have_text("1")
+    card(other, prompt).locator(".heart").click()
+    expect(made.locator(".heart .num")).to_have_text("")
+
+
+def test_who_stops_watching_is_left_alone_on_ones_own_pages_only_and_may_take_it_back(table, sign_in, site):
+    page, watcher = sign_in(), sign_in()
+    other_tab = page.context.new_page()
+    other_tab.goto(f"{site.url}/t/north/")
+    prompt = "Slower than usual"
+    everywhere = [card(tab, prompt).first for tab in (page, other_tab)]
+    for shown in everywhere:
+        expect(shown).to_be_visible()
+    card_id = everywhere[0].get_attribute("id")
+    page.locator(f"#{card_id}").get_by_role("button", name="Stop watching").click()
+    for tab in (page, other_tab):
+        expect(tab.locator(f"#{card_id}")).to_have_count(0)
+    expect(watcher.locator(f"#{card_id}")).to_have_count(1)
+    expect(page.locator("#notices")).to_contain_text("It goes on, and its picture will be in the history.")
+    undo = page.locator("#notices").get_by_role("button", name="Undo")
+    expect(undo).to_be_focused()
+    undo.click()
+    for tab in (page, other_tab):
+        expect(tab.locator(f"#{card_id}")).to_have_count(1)
+    page.locator(f"#{card_id}").get_by_role("button", name="Stop watching").click()
+    page.reload()
+    expect(page.locator("article.card").first).to_be_visible()
+    expect(page.locator(f"#{card_id}")).to_have_count(0)
+
+
+def test_what_nobody_answers_is_reported_from_its_card_once(table, sign_in):
+    page = sign_in()
+    quiet = card(page, "Nobody knows")
+    quiet.get_by_role("button", name="Report").click()
+    expect(page.locator("#notices")).to_contain_text("The site admins know of it now.")
+    quiet.get_by_role("button", name="Report").click()
+    expect(page.locator("#notices")).to_contain_text("The site admins were told of this already.")
+
+
 # --- Batches -----------------------------------------------------------------------------------------------------------------
 
 
@@ -241,3 +409,7 @@ def test_every_state_is_for_everyone_and_nothing_scrolls_sideways(table, sign_in
         "nodes => nodes.map((node) => node.getBoundingClientRect().height)"
     )
     assert max(boxes) - min(boxes) < 1, "all boxes have one shape"
+    over = page.locator("article.card .wait").evaluate_all(
+        "nodes => nodes.filter((node) => node.getBoundingClientRect().height > node.parentNode.clientHeight + 1).length"
+    )
+    assert over == 0, "what a box says lies in it"
