@@ -89,9 +89,14 @@ def change(member: Membership, row: SavedPrompt, *, title: str, text: str) -> No
 
 
 def delete(member: Membership, row: SavedPrompt) -> None:
-    """The pictures made from it stay. Of one that is gone already: it is what was asked for."""
+    """The pictures made from it stay. Of one that is gone already: it is what was asked for.
+
+    First it is ours: a press that names it at this moment comes before us, or finds it gone.
+    """
     with write():
-        access.saved_prompts(member).filter(pk=row.pk).delete()
+        same = access.saved_prompts(member).filter(pk=row.pk)
+        if same.select_for_update():
+            same.delete()
 
 
 # --- Looking -----------------------------------------------------------------------------------------------------------

@@ -9,11 +9,11 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 from django.utils import timezone
 
-from flux2web import audit, ledger, lifecycle
-from flux2web.models import Batch, Budget, Entry, Membership, Period, Result, State, Task, Usage
+from flux2web import audit, ledger, lifecycle, promptbook
+from flux2web.models import Batch, Budget, Entry, Membership, Period, Result, SavedPrompt, State, Task, Usage
 from flux2web.orders import Refusal
 
 from . import factories
@@ -213,3 +213,48 @@ def test_a_ceiling_is_exact_under_many(member, peer):
     tasks = [task_of(press(member)) for _ in range(20)]
     at_once([lambda pk=task.pk: lifecycle.submit(pk) for task in tasks])
     assert Task.objects.in_flight().count() == len(peer.creates) == 3
+
+
+class TestShelf:
+    """A prompt goes off the shelf while somebody sends what was written from it: sent it is, and off it is."""
+
+    @pytest.fixture
+    def row(self, member):
+        return promptbook.save(member, title="Heron", text="A heron", settings={}, references=[])
+
+    def interrupted(self, before: str, meanwhile, job):
+        """`job`, during which `meanwhile` gets a second of its own right before the statement that begins so."""
+        others = []
+
+        def pause(execute, sql, *rest):
+            if sql.startswith(before) and not others:
+                others.append(threading.Thread(target=lambda: (meanwhile(), connections.close_all())))
+                others[0].start()
+                others[0].join(1)
+            return execute(sql, *rest)
+
+        with connection.execute_wrapper(pause):
+            outcome = job()
+        others[0].join(30)
+        return outcome
+
+    def test_sent_while_it_is_deleted(self, member, row):
+        sent = []
+        self.interrupted(
+            'DELETE FROM "flux2web_savedprompt"',
+            lambda: sent.append(press(member, saved=row.pk)),
+            lambda: promptbook.delete(member, row),
+        )
+        assert not SavedPrompt.objects.exists()
+        assert isinstance(sent[0], Batch)
+        assert Batch.objects.get().saved_prompt is None
+
+    def test_deleted_while_it_is_sent(self, member, row):
+        outcome = self.interrupted(
+            'INSERT INTO "flux2web_task"',
+            lambda: promptbook.delete(member, row),
+            lambda: press(member, saved=row.pk),
+        )
+        assert isinstance(outcome, Batch)
+        assert not SavedPrompt.objects.exists()
+        assert Batch.objects.get().saved_prompt is None

@@ -128,8 +128,9 @@ def _new_batch(member: Membership, order: Order, key: str) -> Batch:
 
 
 def _still_there(member: Membership, saved: int | None) -> SavedPrompt | None:
-    """The shelf's prompt, unless somebody took it off the shelf meanwhile: a granted draft is sent days later."""
-    return access.saved_prompts(member).filter(pk=saved).first() if saved else None
+    """The shelf's prompt, unless somebody took it off the shelf meanwhile: a granted draft is sent days later. From here
+    on nobody does before the batch is written."""
+    return access.saved_prompts(member).select_for_update(no_key=True).filter(pk=saved).first() if saved else None
 
 
 def _own_references(member: Membership, order: Order) -> dict[int, Reference]:
