@@ -38,6 +38,7 @@ class DayField(forms.DateField):
     """A day between 2000 and 2100. Browsers show none that does not exist: the message says what it was."""
 
     widget = forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
+    input_formats = ("%Y-%m-%d",)
 
     def to_python(self, value: Any) -> date | None:
         try:

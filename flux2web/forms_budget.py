@@ -167,10 +167,6 @@ SAID_MAX = 80  # characters of a filter that are said again
 NOBODY = "flux2web"  # in the address bar and on the page: lines that no person wrote
 
 
-def _day_field(label: str) -> DayField:
-    return DayField(label=label, required=False, input_formats=["%Y-%m-%d"])
-
-
 class LedgerForm(forms.Form):
     """Which lines to see. What is wrong is said and left out; the rest still counts."""
 
@@ -182,8 +178,8 @@ class LedgerForm(forms.Form):
         error_messages={"invalid_choice": "No line is of the kind “%(value)s”. Tick some of these."},
     )
     person = forms.CharField(label="By whom", required=False, max_length=20, widget=forms.Select)
-    since = _day_field("From")
-    until = _day_field("To")
+    since = DayField(label="From", required=False)
+    until = DayField(label="To", required=False)
     task = forms.CharField(
         label="Picture",
         required=False,

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from . import ledger, lifecycle, periods, providers
 from .accounts import set_account
-from .fields import CreditsField
+from .fields import CreditsField, DayField
 from .models import Act, Budget, Callback, Entry, ProviderAccount, Role, RoutingRule, Task, Team, User, write
 from .models.base import new_token
 from .money import credits_text, format_credits, parse_credits
@@ -301,16 +301,6 @@ def _team_field() -> forms.ModelChoiceField:
     )
 
 
-def _day_field(label: str) -> forms.DateField:
-    return forms.DateField(
-        label=label,
-        required=False,
-        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
-        input_formats=["%Y-%m-%d"],
-        error_messages={"invalid": "Write a day as year-month-day, for example 2026-11-30."},
-    )
-
-
 class SpendForm(forms.Form):
     """Whose spend to show, and of which days (in UTC, as they are summed)."""
 
@@ -325,8 +315,8 @@ class SpendForm(forms.Form):
         required=False,
         error_messages={"invalid_choice": "Choose one of the list."},
     )
-    since = _day_field("From")
-    until = _day_field("To")
+    since = DayField(label="From", required=False)
+    until = DayField(label="To", required=False)
     team = _team_field()
 
     def clean(self) -> None:

@@ -99,15 +99,15 @@ class FilterForm(forms.Form):
     collection = forms.CharField(label="Collection", required=False)
     tag = forms.Field(label="Tags", required=False, widget=forms.MultipleHiddenInput)
     tags = _choice("Of several tags", {"all": "all of them", "any": "any of them"}, "way to join tags")
-    since = DayField(label="From", required=False, input_formats=["%Y-%m-%d"])
-    until = DayField(label="To", required=False, input_formats=["%Y-%m-%d"])
+    since = DayField(label="From", required=False)
+    until = DayField(label="To", required=False)
     refs = _choice("Images", REFS, "choice")
     liked = _choice("Liked", {"yes": "Liked by me"}, "choice")
     unfiled = _choice("Filed", {"yes": "In no collection"}, "choice")
     cost_min = CostField(label="Credits from", required=False)
     cost_max = CostField(label="Credits to", required=False)
     sort = _choice("Order", SORTS, "order")
-    on = DayField(label="Go to day", required=False, input_formats=["%Y-%m-%d"])  # where to begin: no filter
+    on = DayField(label="Go to day", required=False)  # where to begin: no filter
 
     def __init__(self, data: QueryDict, *, member: Membership) -> None:
         self.member, self.notes = member, dict[str, str]()
