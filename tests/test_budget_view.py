@@ -134,9 +134,12 @@ def test_it_says_what_was_used_and_what_the_next_period_brings(client_for, ben, 
 @time_machine.travel(datetime(2026, 11, 21, tzinfo=UTC), tick=False)
 def test_it_says_where_the_pace_leads(client_for, ben, north):
     factories.make_task(north, state="done", price=200)
-    assert "At this pace 300 credits will be used by 1 December." in text_of(client_for(ben).get(PAGE).content.decode())
+    assert "At this pace 300 of 1,000 will be used by 1 December." in text_of(
+        client_for(ben).get(PAGE).content.decode()
+    )
     factories.make_task(north, state="done", price=600)
-    assert "At this pace the credits are used up on 26 November." in text_of(client_for(ben).get(PAGE).content.decode())
+    said = text_of(client_for(ben).get(PAGE).content.decode())
+    assert "At this pace the end of the credits is reached on 26 November." in said
 
 
 def test_charts_say_who_spent_and_on_which_day(client_for, ben, cleo, north):

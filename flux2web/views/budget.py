@@ -16,11 +16,11 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from .. import access, actors, caps, charts, exports, periods, queries, sheets, spend
+from .. import access, actors, caps, charts, exports, queries, sheets, spend
 from ..caps import Month
 from ..forms_budget import WORDS, LedgerForm, TeamCapForm
 from ..models import Budget, CreditRequest, Entry, Membership, Role, Usage
-from ..money import credits_text, format_credits
+from ..money import format_credits
 from ..orders import Refusal
 
 # What each kind does to the credits available. A charge was held before.
@@ -121,7 +121,7 @@ def this_period(budget: Budget, month: Month, now: datetime) -> dict[str, Any]:
     return {
         "month": month,
         "used": used,
-        "pace": pace(used, budget.available, month, now),
+        "pace": pace(used, used + budget.available, month, now),
         "days": charts.bars(days),
         "shares": charts.bars([(share.label, share.credits) for share in shares[:SHARES] if share.credits > 0]),
         "others": max(0, len([share for share in shares if share.credits > 0]) - SHARES),
@@ -134,15 +134,8 @@ def used_in(month: Month) -> int:
     return usages.aggregate(all=Sum(F("held") + F("spent") - F("refunded")))["all"] or 0
 
 
-def pace(used: int, available: int, month: Month, now: datetime) -> str:
-    """When the team's credits are used up if it goes on so, or what will have been used; "" where nothing tells."""
-    gone = periods.pace(used, used + available, month.begins, month.ends, now)
-    if gone:
-        return f"At this pace the credits are used up on {gone.astimezone(month.zone):%-d %B}."
-    expected = spend.forecast(used, month.begins, month.ends, now)
-    if not used or not available or expected is None:
-        return ""
-    return f"At this pace {credits_text(expected)} will be used by {month.renews_on:%-d %B}."
+def pace(used: int, limit: int, month: Month, now: datetime) -> str:
+    return spend.pace_text(used, limit, month.begins, month.ends, now, zone=month.zone, name="the end of the credits")
 
 
 # --- The cap for members -------------------------------------------------------------------------------------------

@@ -23,14 +23,13 @@ from ..forms_budget import CapForm, CapsForm
 from ..forms_people import InviteForm, NewPersonForm, RoleForm
 from ..models import Invite, Membership, Role
 from ..models.base import token_hash
-from ..notices import mail_problem
+from ..notices import can_mail, mail_problem
 from ..orders import Refusal
 from ..teams import InviteGone, change_member, join, makes_owner
 from ..teams import revoke_invite as take_back
 
 log = structlog.get_logger(__name__)
 MAIL_TIMEOUT_S = 10
-NO_MAIL = ("django.core.mail.backends.console.EmailBackend", "django.core.mail.backends.dummy.EmailBackend")
 
 
 # --- Members -------------------------------------------------------------------------------------------------------
@@ -211,7 +210,7 @@ def invite_link(request: HttpRequest, token: str) -> str:
 
 def send_invite(row: Invite, link: str) -> bool | None:
     """True: sent. False: the mail server did not take it. None: there was nothing to send, or no mail is set up."""
-    if not row.email or settings.EMAIL_BACKEND in NO_MAIL:
+    if not row.email or not can_mail():
         return None
     text = render_to_string("invites/mail.txt", {"invite": row, "link": link})
     subject = " ".join(f"Join {row.team} on flux2web".split())  # a name may hold a line break, a header must not
