@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from django.db import connection
 from django.db.models import Exists, OuterRef, QuerySet
-from django.utils.dateparse import parse_datetime
 
-from . import access, search
+from . import access, queries, search
 from .models import CollectionItem, Favourite, Membership, State, Task, TaskTag
 from .search import Words
 
@@ -226,25 +225,19 @@ def _beyond(rows: QuerySet[Task], columns: Sequence[str], place: Sequence[object
 def write_place(sort: str, task: Task) -> str:
     """Where a page ended: the values that its order goes by."""
     numbers = [str(getattr(task, column)) for column in SORTS[sort][0][:-2]]
-    return ",".join([*numbers, task.created.isoformat(), str(task.pk)])
+    return ",".join([*numbers, queries.write_cursor(task)])
 
 
 def read_place(sort: str, text: str | None) -> tuple[object, ...] | None:
     """What write_place wrote; None for anything else, which then begins at the start."""
-    columns = SORTS[sort][0]
-    parts = (text or "").replace(" ", "+").split(",")
-    if len(parts) != len(columns):
+    parts = (text or "").split(",")
+    if len(parts) != len(SORTS[sort][0]):
         return None
     *numbers, created, row_id = parts
-    if not all(number.isascii() and number.isdigit() and len(number) < 19 for number in (*numbers, row_id)):
+    place = queries.read_cursor(f"{created},{row_id}")
+    if place is None or not all(number.isascii() and number.isdigit() and len(number) < 19 for number in numbers):
         return None
-    try:
-        moment = parse_datetime(created)
-    except ValueError:
-        return None
-    if moment is None or moment.tzinfo is None or not 1970 <= moment.year < 9999:
-        return None
-    return (*map(int, numbers), moment.astimezone(UTC), int(row_id))
+    return (*map(int, numbers), *place)
 
 
 # --- Walking ---------------------------------------------------------------------------------------------------------

@@ -135,10 +135,6 @@ def _tally(row: dict[str, Any]) -> Tally:
     return Tally(**whose, **row, prompt=first if first == last else "")
 
 
-def history(member: Membership, cursor: str | None = None, limit: int = 40) -> Page[Task]:
-    return page_of(with_card(visible_tasks(member)), cursor, limit)
-
-
 def page_of(rows: QuerySet[Row], cursor: str | None, limit: int) -> Page[Row]:
     """One page by keyset on (created, id): as quick at depth as at the start, and no row is skipped on equal times."""
     return _page(_older(rows, cursor, limit), limit)
@@ -182,7 +178,11 @@ def read_cursor(text: str | None) -> tuple[datetime, int] | None:
         moment = moment.astimezone(UTC) if moment and moment.tzinfo else None
     except (ValueError, OverflowError):  # the 30th of February; a year 1 that is a year 0 elsewhere
         return None
-    if moment is None or not (row_id.isascii() and row_id.isdigit() and len(row_id) < 19):
+    if (
+        moment is None
+        or not 1970 <= moment.year < 9999
+        or not (row_id.isascii() and row_id.isdigit() and len(row_id) < 19)
+    ):
         return None
     return moment, int(row_id)
 

@@ -62,6 +62,7 @@ SAME_RUNG = {
     ("charts", "money"),  # how credits are written
     ("storage", "imaging"),  # bytes are made safe before they are stored
     ("history", "access"),  # what a member may see is decided by access alone
+    ("history", "queries"),  # a place in a list is written in one way
     ("history", "search"),  # which finds words, and knows nobody
     ("queries", "access"),  # what a member may see is decided by access alone
 }
