@@ -42,7 +42,7 @@ UNCERTAIN_AFTER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
-class Standing:
+class TeamStanding:
     """A team's credits as they are. Held, charged and refunded are those of the period that lasts."""
 
     team: Team
@@ -96,17 +96,17 @@ class Standing:
         return "" if used is None else f"about {format_credits(used)} by {period.ends_at.astimezone(zone):%-d %B}"
 
 
-def standings(now: datetime) -> list[Standing]:
+def standings(now: datetime) -> list[TeamStanding]:
     """Every team's, the closed ones last. Two queries."""
     used = _used_by_period(now)
     teams = Team.objects.select_related("budget__period").annotate(people=Count("memberships"))
     rows = teams.order_by(F("closed_at").asc(nulls_first=True), "name", "id")
-    return [Standing(row, row.budget, row.people, *used.get(row.budget.period_id, ())) for row in rows]
+    return [TeamStanding(row, row.budget, row.people, *used.get(row.budget.period_id, ())) for row in rows]
 
 
-def standing(team: Team, people: int, now: datetime) -> Standing:
+def standing(team: Team, people: int, now: datetime) -> TeamStanding:
     """One team's."""
-    return Standing(team, team.budget, people, *_used_by_period(now, team=team).get(team.budget.period_id, ()))
+    return TeamStanding(team, team.budget, people, *_used_by_period(now, team=team).get(team.budget.period_id, ()))
 
 
 def _used_by_period(now: datetime, **of: Team) -> dict[int | None, tuple[int, int, int]]:
@@ -117,7 +117,7 @@ def _used_by_period(now: datetime, **of: Team) -> dict[int | None, tuple[int, in
     return {row["period"]: (row["all_held"], row["all_spent"], row["all_refunded"]) for row in found}
 
 
-def totals(rows: list[Standing]) -> dict[str, int]:
+def totals(rows: list[TeamStanding]) -> dict[str, int]:
     return {
         "granted": sum(row.budget.granted for row in rows),
         "spent": sum(row.spent for row in rows),
@@ -142,14 +142,14 @@ class Renewal:
         return f"{self.at:%-d %B %Y, %H:%M} {self.at.tzinfo}"
 
 
-def renewal(row: Standing, now: datetime) -> Renewal:
+def renewal(row: TeamStanding, now: datetime) -> Renewal:
     budget, zone = row.budget, ZoneInfo(row.budget.time_zone)
     if budget.period is None or budget.period.ends_at <= now:
         return Renewal(periods.after(now, budget.start_day, zone).astimezone(zone), 0)
     return Renewal(budget.period.ends_at.astimezone(zone), _ending(budget.period, row))
 
 
-def _ending(period: Period, row: Standing) -> int:
+def _ending(period: Period, row: TeamStanding) -> int:
     """Holds use the credits that end before those that last."""
     return max(0, min(period.expiring - period.expired - row.held - row.charged, row.budget.available))
 
@@ -218,7 +218,7 @@ class Matter:
 ORDER = ("bad", "warn", "info")
 
 
-def attention(teams: list[Standing], audit: Audit | None, now: datetime) -> list[Matter]:
+def attention(teams: list[TeamStanding], audit: Audit | None, now: datetime) -> list[Matter]:
     """All of it, the worst first."""
     found = [
         *_ledger(audit),
@@ -304,7 +304,7 @@ def _uncertain_text(row: Mapping[str, Any], now: datetime) -> str:
     return f"For {minutes} minutes nobody knows whether {_name(row['account__provider'])} has taken {pictures}."
 
 
-def _short_teams(teams: list[Standing], now: datetime) -> list[Matter]:
+def _short_teams(teams: list[TeamStanding], now: datetime) -> list[Matter]:
     return [
         Matter(row.kind, _short_text(row, now), reverse("console-team", args=[row.team.slug]), "Open")
         for row in teams
@@ -312,7 +312,7 @@ def _short_teams(teams: list[Standing], now: datetime) -> list[Matter]:
     ]
 
 
-def _short_text(row: Standing, now: datetime) -> str:
+def _short_text(row: TeamStanding, now: datetime) -> str:
     if row.budget.available <= 0:
         return f"{row.team} has nothing left."
     forecast = row.forecast(now)
