@@ -375,6 +375,10 @@ class ActsForm(forms.Form):
             rows = rows.filter(Q(actor_label__icontains=given["who"]) | Q(about__icontains=given["who"]))
         return rows.filter(team=given["team"]) if given["team"] else rows
 
+    @property
+    def has_words(self) -> bool:
+        return bool(self.cleaned_data["who"] or self.cleaned_data["what"])
+
 
 class CallbacksForm(forms.Form):
     """Which of the callbacks to show."""

@@ -17,6 +17,7 @@ from flux2web import audit
 from flux2web.forms_console import GrantForm, RulesForm
 from flux2web.models import Act, CreditRequest, Entry, Invite, Membership, Role
 from flux2web.teams import new_invite
+from flux2web.views import acts
 
 from . import factories
 from .test_races import at_once
@@ -352,6 +353,20 @@ def test_more_acts_ask_no_more_queries(admin, sam):
     for _ in range(30):
         Act.objects.record(sam, "granted", team=factories.make_team(), about="a")
     assert asked() == few
+
+
+def test_a_word_is_looked_for_page_by_page_and_the_page_says_how_far(admin, sam, monkeypatch):
+    monkeypatch.setattr(acts, "LOOKED_THROUGH", 4)
+    for about in ("needle", *(f"hay {number}" for number in range(6))):
+        Act.objects.record(sam, "granted", about=about)
+    page = text(admin.get("/console/acts/?who=needle"))
+    assert "Nothing of this kind back to" in page
+    further = re.search(r'rel="next" href="([^"]+)"', page)[1].replace("&amp;", "&")
+    assert shown(admin.get(f"/console/acts/{further}")) == ["needle"]
+    page = admin.get("/console/acts/?who=hay")
+    assert shown(page) == ["hay 5", "hay 4", "hay 3", "hay 2"]
+    assert "Looked through back to" in text(page)
+    assert "Looked through" not in text(admin.get("/console/acts/"))
 
 
 def test_a_name_is_shown_as_it_is_and_runs_nothing(admin, sam):

@@ -7,23 +7,36 @@ from django.shortcuts import render
 
 from .. import access
 from ..forms_console import ActsForm
+from ..models import Act
 
 PAGE = 50
+# Words have no index: that many acts are looked through for a page. A million took 250 ms on SQLite and 600 on PostgreSQL
+# when the word was in none of them (2026-11), and nobody bounds their number.
+LOOKED_THROUGH = 100_000
 
 
 @access.site_admin
 def page(request: HttpRequest) -> HttpResponse:
     form = ActsForm(request.GET)
     cursor = read_cursor(request.GET.get("before"))
-    rows = list(older(form.rows(), cursor)[: PAGE + 1]) if form.is_valid() else []
+    end = _end(cursor) if form.is_valid() and form.has_words else 0
+    rows = list(older(form.rows(), cursor).filter(pk__gte=end)[: PAGE + 1]) if form.is_valid() else []
+    cut = Act.objects.filter(pk__lt=end).order_by("-pk").first() if len(rows) <= PAGE else None
     context = {
         "form": form,
         "rows": rows[:PAGE],
-        "next": link(request, rows[PAGE - 1].pk) if len(rows) > PAGE else "",
+        "cut": cut,
+        "next": link(request, rows[PAGE - 1].pk) if len(rows) > PAGE else link(request, end) if cut else "",
         "newest": link(request) if cursor else "",
         "is_filtered": form.is_valid() and any(form.cleaned_data.values()),
     }
     return render(request, "console/acts.html", context, status=200 if form.is_valid() else 422)
+
+
+def _end(cursor: int | None) -> int:
+    """The oldest act that a page with words looks at."""
+    newest = Act.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+    return (cursor or newest + 1) - LOOKED_THROUGH
 
 
 def older(rows, cursor: int | None):
