@@ -37,6 +37,7 @@ SETTINGS = (
 SETTING_MAX_CHARS = 20
 TAKEN = "There is a prompt called “{}” already. Choose another title, or change that one."
 FULL = f"The shelf holds {SHELF_MAX:,} prompts. Delete one that nobody uses first."
+GONE = "This prompt is not on the shelf any more."
 MAY_NOT = "Only who put it there, or a team admin, can change this prompt."
 
 
@@ -80,12 +81,25 @@ def _settings(given: dict[str, Any]) -> dict[str, str]:
 
 def change(member: Membership, row: SavedPrompt, *, title: str, text: str) -> None:
     """Its title and its words. Who may, the caller has asked."""
-    same = access.saved_prompts(member).filter(pk=row.pk)
     try:
-        with write():
-            same.update(title=title, text=text, changed=timezone.now())
+        _update(member, row, title=title, text=text)
     except IntegrityError:
         raise Refused(TAKEN.format(title)) from None
+
+
+def fill(
+    member: Membership, row: SavedPrompt, *, text: str, settings: dict[str, Any], references: Sequence[int]
+) -> None:
+    """All but its title: as a compose form has it now."""
+    if problem := text_problem(text):
+        raise Refused(problem)
+    _update(member, row, text=text, settings=_settings(settings), references=list(references)[:REFERENCES_MAX])
+
+
+def _update(member: Membership, row: SavedPrompt, **fields: Any) -> None:
+    with write():
+        if not access.saved_prompts(member).filter(pk=row.pk).update(**fields, changed=timezone.now()):
+            raise Refused(GONE)
 
 
 def delete(member: Membership, row: SavedPrompt) -> None:
@@ -299,13 +313,8 @@ def _read(data: bytes) -> list[tuple[int, dict[str, str]]]:
 
 
 def _row(header: Sequence[str], line: Sequence[str]) -> dict[str, str]:
-    said = {name: _plain(cell).replace("\r\n", "\n").strip() for name, cell in zip(header, line, strict=False)}
+    said = {name: sheets.plain(cell).replace("\r\n", "\n").strip() for name, cell in zip(header, line, strict=False)}
     return {"title": "", "text": "", **said}
-
-
-def _plain(cell: str) -> str:
-    """Without the apostrophe that a sheet of ours puts before what a spreadsheet might run."""
-    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(sheets.DANGEROUS) else cell
 
 
 def _wrong_with(row: dict[str, str], is_setting: IsSetting) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """The team's library of images: every upload is kept, found by its name, opened to the outside for a while, thrown out.
 
 Throwing one out takes it off the library and out of the form; its files stay where pictures show that they were made
-from it, and else until its time in the trash is up. An address is open to whoever holds it; as long as a picture is being made from the image it cannot be closed.
+from it, and else until its time in the trash is up. An address is open to whoever holds it; as long as a picture is being
+made from the image it cannot be closed.
 """
 
 from __future__ import annotations

@@ -111,6 +111,7 @@ team_urls = [
     path("prompts/import/", prompts.take_in, name="take-in-prompts"),
     path("prompts/<int:prompt_id>/", prompts.prompt, name="prompt"),
     path("prompts/<int:prompt_id>/change/", prompts.change, name="change-prompt"),
+    path("prompts/<int:prompt_id>/fill/", prompts.fill, name="fill-prompt"),
     path("prompts/<int:prompt_id>/delete/", prompts.delete, name="delete-prompt"),
     path("balance/", budget.balance, name="balance"),
     path("usage/", usage.page, name="usage"),

@@ -246,7 +246,7 @@
 
   document.addEventListener("submit", async (event) => {
     const form = event.target;
-    if (form.id !== "keep-form") return;
+    if (!form.matches("[data-keep]")) return;
     event.preventDefault();
     const said = draft();
     said.set("text", said.get("prompt") || "");
@@ -256,7 +256,8 @@
     if (!fresh) return window.flux2web.plainNotice("The server did not answer. Nothing was saved; try again.");
     $("#keep-body").replaceWith(fresh);
     const row = $("[data-saved]", fresh);
-    if (!row) return $("input[aria-invalid]", fresh)?.focus();
+    if (!row) return $("input[aria-invalid], button", fresh)?.focus();
+    if (form.id === "keep-form") $("#fill-form", emptyKeep)?.remove(); // of the prompt that this was begun from before
     $("[name=saved]", compose()).value = row.dataset.saved;
     keepSoon();
   });

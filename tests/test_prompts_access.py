@@ -25,10 +25,12 @@ TABLE = [
     ("prompts/import/", "post", {}, "login 404 403 422 422 422 422 404"),
     ("prompts/{heron}/", "get", {}, "login 404 200 200 200 200 200 404"),
     ("prompts/{heron}/change/", "post", WORDS, "login 404 403 403 302 302 302 404"),
+    ("prompts/{heron}/fill/", "post", {"prompt": "A crane"}, "login 404 403 403 302 302 302 404"),
     ("prompts/{heron}/delete/", "post", {}, "login 404 403 403 302 302 302 404"),
     # of another team, never there
     ("prompts/{foreign}/", "get", {}, "login 404 404 404 404 404 404 404"),
     ("prompts/{foreign}/change/", "post", WORDS, "login 404 403 404 404 404 404 404"),
+    ("prompts/{foreign}/fill/", "post", {"prompt": "A crane"}, "login 404 403 404 404 404 404 404"),
     ("prompts/{foreign}/delete/", "post", {}, "login 404 403 404 404 404 404 404"),
     ("prompts/99999999/", "get", {}, "login 404 404 404 404 404 404 404"),
     ("prompts/99999999/delete/", "post", {}, "login 404 403 404 404 404 404 404"),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import threading
+from urllib.parse import urlencode
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection, connections
+from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from flux2web import promptbook
+from flux2web import drafts, promptbook
 from flux2web.models import Batch, SavedPrompt, Task
 from flux2web.promptbook import Refused
 
@@ -31,6 +33,11 @@ def revid(db):
 def browser(client_for, cleo, revid):
     """Cleo's."""
     return client_for(cleo)
+
+
+@pytest.fixture
+def me(cleo, north, membership):
+    return membership(cleo, north)
 
 
 def keep(team, user, title="Heron", words="A {bird} in {style}", **fields) -> SavedPrompt:
@@ -333,6 +340,58 @@ def test_no_file_at_all_is_asked_for(browser):
 def test_a_shelf_is_not_filled_beyond_its_size_by_a_table(browser, monkeypatch):
     monkeypatch.setattr(promptbook, "SHELF_MAX", 1)
     assert "this would make 2" in text(take_in(browser, "title,text\na,bcd\nb,bcd\n"))
+
+
+# --- Changed from the studio ----------------------------------------------------------------------------------------------
+
+
+def test_what_the_studio_says_takes_the_place_of_all_but_the_title(browser, north, cleo):
+    old, new = factories.make_reference(north), factories.make_reference(north)
+    row = keep(north, cleo, settings={"family": "pro", "seed": "1"}, references=[old.pk])
+    studio = text(browser.get(STUDIO, {"saved": row.pk}))
+    assert f'action="/t/north/prompts/{row.pk}/fill/"' in studio
+    assert "Save to “Heron”" in studio
+    said = {**GOOD, "prompt": "An {owl}", "family": "flex", "references": [new.pk], "saved": row.pk}
+    page = text(browser.post(f"{SHELF}{row.pk}/fill/", said, headers=HTMX))
+    assert "“Heron” on <a" in page
+    row.refresh_from_db()
+    assert (row.title, row.text, row.references) == ("Heron", "An {owl}", [new.pk])
+    assert row.settings == {"family": "flex", "aspect_ratio": "4:3", "resolution": "1K", "count": GOOD["count"]}
+
+
+def test_without_a_script_its_page_takes_over_what_the_draft_says(browser, north, cleo, me):
+    row = keep(north, cleo)
+    page = f"{SHELF}{row.pk}/"
+    assert "Save the form to this prompt" not in text(browser.get(page))
+    given = QueryDict(urlencode({"prompt": "An owl", "family": "flex", "saved": row.pk}))
+    drafts.keep(me, given)
+    assert "Save the form to this prompt" in text(browser.get(page))
+    assert "Saved." in text(browser.post(f"{page}fill/", follow=True))
+    row.refresh_from_db()
+    assert (row.text, row.settings) == ("An owl", {"family": "flex"})
+
+
+@pytest.mark.parametrize("prompt", ["", "x" * 50_000, "\ufffd"])
+def test_what_is_no_prompt_does_not_take_its_place(browser, north, cleo, prompt):
+    row = keep(north, cleo)
+    answer = browser.post(f"{SHELF}{row.pk}/fill/", {"prompt": prompt}, headers=HTMX)
+    assert answer.status_code == 422
+    assert 'role="alert"' in text(answer)
+    assert SavedPrompt.objects.get().text == row.text
+
+
+def test_who_may_not_change_it_is_not_offered_to(client_for, north, cleo, dan, revid):
+    row = keep(north, cleo)
+    assert "Save to “Heron”" not in text(client_for(dan).get(STUDIO, {"saved": row.pk}))
+
+
+def test_one_that_went_meanwhile_is_not_said_to_be_saved(me, north, cleo):
+    row = keep(north, cleo)
+    promptbook.delete(me, row)
+    with pytest.raises(Refused, match="not on the shelf"):
+        promptbook.change(me, row, title="Heron", text="A heron")
+    with pytest.raises(Refused, match="not on the shelf"):
+        promptbook.fill(me, row, text="A heron", settings={}, references=[])
 
 
 # --- What was written before -------------------------------------------------------------------------------------------------

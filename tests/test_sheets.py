@@ -6,8 +6,10 @@ import csv
 import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from flux2web import sheets
+from flux2web import promptbook, sheets
 
 
 @pytest.mark.parametrize("begins", [*"=+-@\t\r\n", *"＝＋－＠"])
@@ -20,3 +22,22 @@ def test_anything_else_stays_as_it_is(value):
     text = "".join(sheets.lines(("a", "b"), [(value, "end")]))
     assert text.startswith(sheets.BOM)
     assert list(csv.reader(io.StringIO(text, newline="")))[1] == ["" if value is None else str(value), "end"]
+
+
+WORDS = st.text(
+    st.characters(exclude_categories=["Cs"]) | st.sampled_from("'=+-@\t\r\n＝\"',;"), min_size=1, max_size=40
+)
+TITLES = WORDS.filter(lambda title: not promptbook.title_problem(title) and title == title.strip())
+TEXTS = WORDS.filter(lambda text: not promptbook.text_problem(text) and text == text.strip() and "\r\n" not in text)
+
+
+@given(st.lists(st.tuples(TITLES, TEXTS), max_size=4))
+def test_what_the_shelf_gives_out_it_takes_in_as_it_was(rows):
+    data = "".join(sheets.lines(("title", "text"), rows)).encode()
+    assert [(row["title"], row["text"]) for _, row in promptbook._read(data)] == rows
+
+
+@given(WORDS)
+def test_no_cell_is_ever_a_formula_and_each_is_read_back(text):
+    assert not sheets.cell(text).startswith(sheets.DANGEROUS)
+    assert sheets.plain(sheets.cell(text)) == text

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
@@ -63,7 +64,7 @@ def save(request: HttpRequest, member: Membership) -> HttpResponse:
     form = PromptForm(request.POST)
     if form.is_valid():
         try:
-            row = promptbook.save(member, **form.cleaned_data, **_of_compose(request, member))
+            row = promptbook.save(member, **form.cleaned_data, **_of_compose(member, request.POST))
             return _saved(request, member, row)
         except Refused as problem:
             form.add_error("title", str(problem))
@@ -72,11 +73,11 @@ def save(request: HttpRequest, member: Membership) -> HttpResponse:
     return _page(request, member, status=422, form=form, is_new=True)
 
 
-def _of_compose(request: HttpRequest, member: Membership) -> dict[str, Any]:
+def _of_compose(member: Membership, given: QueryDict) -> dict[str, Any]:
     """Settings and images of the compose form; of images those that the team has."""
-    ids = [forms.as_id(text) for text in request.POST.getlist("references")[: forms.SAVED_MAX]]
+    ids = [forms.as_id(text) for text in given.getlist("references")[: forms.SAVED_MAX]]
     there = set(access.references(member).filter(pk__in=ids).values_list("pk", flat=True))
-    said = {name: value for name in promptbook.SETTINGS if (value := request.POST.get(name, ""))}
+    said = {name: value for name in promptbook.SETTINGS if (value := given.get(name, ""))}
     settings = {name: value for name, value in said.items() if forms.is_setting(name, value)}
     return {"settings": settings, "references": [pk for pk in ids if pk in there]}
 
@@ -102,8 +103,14 @@ def _prompt(
     request: HttpRequest, member: Membership, row: SavedPrompt, form: PromptForm, *, status: int = 200
 ) -> HttpResponse:
     (line,) = promptbook.lines(member, [row])
-    may_change = promptbook.may_change(member, row)
-    context = {"member": member, "line": line, "form": form, "may_change": may_change}
+    context = {
+        "member": member,
+        "line": line,
+        "form": form,
+        "may_change": promptbook.may_change(member, row),
+        "images": access.references(member).in_bulk(row.references).values(),
+        "is_in_studio": drafts.kept(member).get("saved") == str(row.pk),
+    }
     return render(request, "prompts/prompt.html", context, status=status)
 
 
@@ -126,6 +133,25 @@ def change(request: HttpRequest, member: Membership, prompt_id: int) -> HttpResp
         except Refused as problem:
             form.add_error("title", str(problem))
     return _prompt(request, member, row, form, status=422)
+
+
+@require_POST
+@access.team(Role.MEMBER)
+def fill(request: HttpRequest, member: Membership, prompt_id: int) -> HttpResponse:
+    """What a compose form says takes the place of what is there: the one that was sent along, else this member's draft."""
+    row = _own(member, prompt_id)
+    sent = request.POST if "prompt" in request.POST else QueryDict(urlencode(drafts.kept(member), doseq=True))
+    text, problem = sent.get("prompt", "").replace("\r\n", "\n").strip(), ""
+    try:
+        promptbook.fill(member, row, text=text, **_of_compose(member, sent))
+    except Refused as refused:
+        problem = str(refused)
+    if request.htmx:  # type: ignore[attr-defined]
+        context = {"member": member, "form": TitleForm(), "shelved": row, "problem": problem}
+        status, said = (422, context) if problem else (200, context | {"row": row, "is_filled": True})
+        return render(request, "prompts/_keep.html", said, status=status)
+    messages.warning(request, problem) if problem else messages.success(request, "Saved.")
+    return redirect("prompt", member.team.slug, row.pk)
 
 
 @require_POST

@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from .. import access, actors, cards, drafts, forms, lifecycle, queries, requests, routing, shelf, twins
+from .. import access, actors, cards, drafts, forms, lifecycle, promptbook, queries, requests, routing, shelf, twins
 from ..cards import Card
 from ..forms import DEFAULTS, RATIOS, ComposeForm
 from ..forms_usage import AskForm
@@ -256,12 +256,14 @@ def _label(example: dict[str, str]) -> str:
 
 
 def _form_context(member: Membership, form: ComposeForm, given: Any) -> dict[str, Any]:
+    shelved = _shelved(member, given)
     return {
         **_quote_context(member, given),
         "form": form,
         "key": forms.new_key(),
         "parent": _parent(member, given),
-        "shelved": _shelved(member, given),
+        "shelved": shelved,
+        "may_fill": shelved is not None and promptbook.may_change(member, shelved),
         "offers": routing.offers(),
         "shapes": SHAPES,
         "counts": COUNTS,

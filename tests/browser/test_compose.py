@@ -197,6 +197,25 @@ def test_a_prompt_goes_to_the_shelf_and_comes_back_and_counts_its_uses(sign_in, 
     expect(page.get_by_label("bird", exact=True)).to_be_visible()
 
 
+def test_a_prompt_of_the_shelf_is_changed_in_the_studio(sign_in, site):
+    page = sign_in()
+    page.fill("#prompt", "A {kite} to be changed")
+    page.get_by_role("link", name="Save this prompt").click()
+    page.fill("#keep-title", "Changing kite")
+    page.keyboard.press("Enter")
+    number = page.locator("[data-saved]").get_attribute("data-saved")
+    page.goto(f"{site.url}/t/north/?saved={number}")
+    page.fill("#prompt", "A red {kite}")
+    page.get_by_role("link", name="Save this prompt").click()
+    page.get_by_role("button", name="Save to “Changing kite”").click()
+    expect(page.locator("#keep-body")).to_contain_text("now says the same")
+    page.get_by_role("button", name="Done").click()
+    expect(page.locator("#draft-said")).to_have_text("Draft kept")
+    page.goto(f"{site.url}/t/north/prompts/{number}/")
+    expect(page.locator("textarea")).to_have_value("A red {kite}")
+    expect(page.get_by_role("button", name="Save the form to this prompt")).to_be_visible()
+
+
 # --- The seed, and what the prompt says of the images -------------------------------------------------------------------------
 
 
