@@ -9,13 +9,14 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from flux2web import accounts
 from flux2web.models import Callback, State, Task
 
-from . import factories
+from . import factories, road
 
 DESK = "/console/callbacks/"
 
@@ -93,6 +94,31 @@ def test_before_anybody_rang_the_page_says_so(admin):
 def test_each_has_its_verdict_in_words(admin, running, verdict, word):
     callback = rang(None if verdict == "unknown" else running, verdict=verdict)
     assert word in text(row(admin.get(DESK), callback))
+
+
+@pytest.mark.parametrize(
+    ("body", "how", "status", "word"),
+    [
+        ("[" * 40_000, {}, 200, "Not readable"),
+        ('{"code": 200, "data": {"taskId": "up-another"}}', {}, 200, "Not readable"),
+        ("", {"method": "GET"}, 200, "Not readable"),
+        ("{}", {"method": "PROPFIND"}, 200, "Not readable"),
+        ("{}", {"provider": "apixo"}, 404, "Unknown address"),
+        ("{}", {"secret": "guessed"}, 404, "Unknown address"),
+    ],
+)
+def test_whoever_rings_wrongly_is_answered_quietly_and_stands_on_the_desk(admin, north, ana, body, how, status, word):
+    task = factories.make_task(north, user=ana, state=State.RUNNING, secret="known")
+    other = factories.make_task(north, user=ana, state=State.RUNNING, upstream_id="up-another")
+    before = road.sums(north), other.due_at
+    door = {"provider": "revid", "secret": "known", "method": "POST"} | how
+    address = f"/hooks/{door['provider']}/{door['secret']}/"
+    assert Client().generic(door["method"], address, body, content_type="application/json").status_code == status
+    said = text(row(admin.get(DESK), Callback.objects.get()))
+    assert word in said
+    assert ((f"{task.pk}" in said), "Traceback" in said) == (status == 200, False)
+    other.refresh_from_db()
+    assert (road.sums(north), other.due_at) == before
 
 
 def test_a_row_says_who_rang_for_which_task_of_whom_and_how_much_came(admin, running):

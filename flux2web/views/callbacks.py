@@ -92,7 +92,8 @@ def _lines(rows: list[Callback], user: User) -> list[Line]:
 def _line(row: Callback, user: User, teams: set[int], secrets: list[str]) -> Line:
     task = row.attempt.task if row.attempt else None
     is_theirs = task is not None and task.team_id in teams and access.sees(task, user.pk)
-    text = bytes(row.start).decode("utf-8", "replace")  # type: ignore[attr-defined]
+    start = row.start or b""  # type: ignore[attr-defined]  # SQLite cuts nothing out of nothing: NULL
+    text = bytes(start).decode("utf-8", "replace")
     return Line(row, http.redact(text, *secrets, max_chars=SHOWN_CHARS), is_theirs)
 
 
