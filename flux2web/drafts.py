@@ -31,18 +31,23 @@ CLEARED = "cleared"  # holds what stood in a form that was cleared, for whoever 
 
 
 def keep(member: Membership, given: Any) -> None:
-    """What the form says now (a QueryDict): known fields alone, each within bounds."""
-    _put(member, {**_texts(given), **_lists(given)})
+    """What the form says now."""
+    _put(member, said(given))
+
+
+def said(given: Any) -> dict[str, Any]:
+    """Of a form (a QueryDict) the known fields alone, each within bounds."""
+    return {**_texts(given), **_lists(given)}
 
 
 def _texts(given: Any) -> dict[str, str]:
-    said = {name: storable(given[name]) for name in TEXTS if name in given}
-    return {name: text[: PROMPT_CHARS if name == "prompt" else TEXT_CHARS] for name, text in said.items()}
+    texts = {name: storable(given[name]) for name in TEXTS if name in given}
+    return {name: text[: PROMPT_CHARS if name == "prompt" else TEXT_CHARS] for name, text in texts.items()}
 
 
 def _lists(given: Any) -> dict[str, list[str]]:
-    said = {name: given.getlist(name)[:LIST_MAX] for name in LISTS if name in given}
-    return {name: [storable(text)[:TEXT_CHARS] for text in texts] for name, texts in said.items()}
+    lists = {name: given.getlist(name)[:LIST_MAX] for name in LISTS if name in given}
+    return {name: [storable(text)[:TEXT_CHARS] for text in texts] for name, texts in lists.items()}
 
 
 def _put(member: Membership, values: dict[str, Any]) -> None:
@@ -56,7 +61,11 @@ def _put(member: Membership, values: dict[str, Any]) -> None:
 
 def kept(member: Membership) -> dict[str, Any]:
     """As a form's initial values; {} where there is none, or it was cleared."""
-    values = _values(member)
+    return fitting(_values(member))
+
+
+def fitting(values: dict[str, Any]) -> dict[str, Any]:
+    """Of what was kept, maybe by another release, what a form can begin with."""
     texts = {name: values[name] for name in TEXTS if isinstance(values.get(name), str)}
     return texts | {name: list(map(str, values[name])) for name in LISTS if isinstance(values.get(name), list)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -27,8 +28,14 @@ class AskForm(forms.Form):
     key = forms.CharField(max_length=60, error_messages={"required": "Load the page again."})
 
     def save(
-        self, member: Membership, limit: str, draft: Order | None = None, price: int | None = None
+        self,
+        member: Membership,
+        limit: str,
+        draft: Order | None = None,
+        price: int | None = None,
+        written: Mapping[str, Any] | None = None,
     ) -> CreditRequest | Refusal:
+        """`written`: the compose form that the draft was read from."""
         given = self.cleaned_data
         return requests.ask(
             member,
@@ -39,6 +46,7 @@ class AskForm(forms.Form):
             draft=draft,
             price_seen=price,
             sends_itself=given["sends_itself"],
+            form=written,
         )
 
 

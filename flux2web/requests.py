@@ -6,7 +6,7 @@ first. The draft is sent under a key of its request's own, so that however often
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,6 +25,7 @@ from .notices import put_away, tell
 from .orders import Cell, Order, Refusal
 
 OPEN_MAX = 5  # requests of one member that wait for an answer
+FORM = "form"  # beside the order's own fields in a request's draft
 SEND_LEASE_S = 60  # a sending that died is tried again after this
 State = CreditRequest.State
 Limit = CreditRequest.Limit
@@ -51,10 +52,12 @@ def ask(
     draft: Order | None,
     price_seen: int | None,
     sends_itself: bool,
+    form: Mapping[str, Any] | None = None,
 ) -> CreditRequest | Refusal:
     """Write down the wish and tell who can grant it. `limit` is the name of the one that binds: own, cap or team.
 
-    The same key again is the same request.
+    `form` is what the draft was read from: a matrix, once crossed, does not tell how it was written. The same key again
+    is the same request.
     """
     if limit == "own":
         return Refusal("own", "", "This is your own limit. Change it under My usage; nobody needs to be asked.")
@@ -65,7 +68,7 @@ def ask(
         limit=Limit.TEAM if limit == "team" else Limit.MEMBER,
         amount=amount,
         reason=reason[:200],
-        draft=asdict(draft) if draft else None,
+        draft={**asdict(draft), FORM: dict(form or {})} if draft else None,
         price_seen=price_seen,
         sends_itself=sends_itself and draft is not None,
     )
@@ -336,6 +339,12 @@ def _note_sent(request: CreditRequest, outcome: Batch | Refusal) -> Batch | None
 
 
 # --- Drafts ---------------------------------------------------------------------------------------------------------
+
+
+def form_of(draft: dict[str, Any] | None) -> dict[str, Any]:
+    """How the order was written; {} where that was not kept."""
+    form = (draft or {}).get(FORM)
+    return form if isinstance(form, dict) else {}
 
 
 def order_of(draft: dict[str, Any] | None) -> Order | None:

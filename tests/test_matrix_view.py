@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 import time
+from urllib.parse import urlencode
 
 import pytest
+from django.http import QueryDict
 
-from flux2web.models import Batch, Budget, Task
+from flux2web import requests
+from flux2web.forms import ComposeForm
+from flux2web.models import Batch, Budget, CreditRequest, Membership, Task
+from flux2web.views import studio
 
 from . import factories
 
@@ -209,3 +214,32 @@ def test_a_provider_that_was_chosen_stands_alone(client_for, cleo, north, revid)
     page = text(client_for(cleo).get(QUOTE, {"provider": "flux2api"}))
     assert "Your choice" in page
     assert 'id="others"' not in page
+
+
+def test_a_request_opens_as_the_matrix_that_was_asked_for(client_for, cleo, north, revid, settings):
+    """What is sent from there is what the request would have sent itself."""
+    settings.PUBLIC_URL = "https://studio.example.com"
+    Budget.objects.filter(team=north).update(granted=0)
+    image = factories.make_reference(north)
+    given = {**GOOD, "count": "2", "also_ratio": ["1:1"], "also_family": ["flex"], "references": [image.pk]}
+    given |= {"amount": "500", "sends_itself": "1", "ceiling": "400", "stop_after": "3"}
+    browser = client_for(cleo)
+    assert browser.post("/t/north/ask/", given, headers=HTMX).status_code == 200
+    asked = CreditRequest.objects.get()
+    browser.post("/t/north/draft/clear/")
+    page = text(browser.get(STUDIO, {"draft": asked.pk}))
+    assert ">\nA {animal} in {style}" in page
+    assert typed(page) == [("animal", "heron | owl"), ("style", "gouache")]
+    member = Membership.objects.get(user=cleo)
+    shown = studio._initial(member, QueryDict(f"draft={asked.pk}"))
+    again = ComposeForm(QueryDict(urlencode(shown, doseq=True)), member=member)
+    assert again.is_valid()
+    assert again.order() == requests.order_of(asked.draft)
+    assert again.order().pictures == 16
+
+
+def test_a_request_of_an_older_release_opens_with_its_first_picture(client_for, cleo, north, revid):
+    draft = {"prompt": "A heron", "family": "flex", "aspect_ratio": "1:1", "resolution": "1K", "count": 2, "form": "?"}
+    row = CreditRequest.objects.create(team=north, user=cleo, key="k", limit="member", amount=5, draft=draft)
+    page = text(client_for(cleo).get(STUDIO, {"draft": row.pk}))
+    assert ">\nA heron" in page

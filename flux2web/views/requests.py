@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from .. import access, actors, queries, requests, routing
+from .. import access, actors, drafts, queries, requests, routing
 from ..cards import shortened
 from ..forms import ComposeForm
 from ..forms_usage import AskForm, DecisionForm
@@ -211,7 +211,8 @@ def _ask_with_draft(member: Membership, form: AskForm, compose: ComposeForm) -> 
     if price and compose.price_seen and price > compose.price_seen:
         seen = compose.price_seen
         return Refusal("price", "", f"The price has changed from {seen} to {price} credits. Press again to ask.")
-    return form.save(member, purse(member).binding.name, order if order.prompt else None, price)
+    written = drafts.said(studio.with_slots(compose.data, compose))
+    return form.save(member, purse(member).binding.name, order if order.prompt else None, price, written)
 
 
 def _ask_plainly(request: HttpRequest, member: Membership, form: AskForm) -> HttpResponse:

@@ -53,7 +53,7 @@ def create(request: HttpRequest, member: Membership) -> HttpResponse:
     form = ComposeForm(_instead(request.POST), request.FILES, member=member)
     is_right = form.is_valid()
     drafts.keep(
-        member, _with_slots(request.POST, form)
+        member, with_slots(request.POST, form)
     )  # refused, sent, or cut off from here on: what was typed is there
     mark = _mark(form) if is_right else ""
     outcome = _send(member, form, mark) if is_right else None
@@ -129,7 +129,7 @@ def again(
     `asked` says that somebody was asked for more; `asking` is that form where it was not right; `twin` is a picture
     of the same that is there already; `mark`: twins.mark of an order that is to be made although there is one.
     """
-    given = _with_slots(request.POST, form)
+    given = with_slots(request.POST, form)
     said: dict[str, Any] = {"asking": asking} if asking else {}
     said |= {"twin": Card(twin) if twin else None, "mark": mark, "is_kept": True}
     said |= {"refusal": refusal if refusal and refusal.kind in LIMITS else None, "asked": asked}
@@ -141,7 +141,8 @@ def again(
     return render(request, "studio/page.html", _page_context(member, form, given) | said, status=status)
 
 
-def _with_slots(given: QueryDict, form: ComposeForm) -> QueryDict:
+def with_slots(given: QueryDict, form: ComposeForm) -> QueryDict:
+    """What was typed, with the images that are in the slots now."""
     given = given.copy()
     given.pop("place", None)
     given.setlist("references", [str(slot.id) for slot in form.slots])
@@ -197,8 +198,10 @@ def _drafted(member: Membership, text: str | None) -> dict[str, Any]:
     """What this member's own request holds, as the form says it."""
     row = member.user.credit_requests.filter(team=member.team, pk=forms.as_id(text)).first() if text else None
     order = requests.order_of(row.draft) if row else None
-    if order is None:
+    if row is None or order is None:
         return {}
+    if written := _shown(drafts.fitting(requests.form_of(row.draft))):
+        return written
     plain = {name: "" if value is None else str(value) for name, value in vars(order).items()}
     return plain | {"references": list(order.references)}
 
