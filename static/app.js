@@ -827,6 +827,7 @@
   document.addEventListener("submit", act);
   document.addEventListener("scroll", () => window.scrollY < 100 && unseen && hideFresh(), { passive: true });
   for (const kind of ["htmx:responseError", "htmx:sendError"]) document.addEventListener(kind, broken);
+  $(".slides [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
   dress(document);
   local(document);
   $$("[data-task]").forEach(mark);

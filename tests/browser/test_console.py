@@ -56,9 +56,11 @@ def assert_good(page: Page) -> None:
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (768, "dark"), (360, "light"), (360, "dark")])
 def test_the_pages_are_accessible_and_fit(sign_in, site, made, width, scheme):
     page = sign_in(width=width, color_scheme=scheme)
-    for address in ("/console/providers/", REVID, APIKLEY, f"{DESK}?provider=revid", f"{DESK}?verdict=unknown"):
+    desk = (f"{DESK}?provider=revid", f"{DESK}?verdict=unknown")
+    for address in ("/console/providers/", REVID, APIKLEY, *desk, "/console/acts/?who=nobody-of-this-name"):
         page.goto(site.url + address)
         assert_good(page)
+        expect(page.locator(".slides [aria-current]")).to_be_in_viewport(ratio=1)
 
 
 def test_a_pause_turns_auto_to_another_and_its_end_turns_it_back(sign_in, site, made):
