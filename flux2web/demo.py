@@ -30,7 +30,7 @@ from django.utils import timezone
 from django.utils.text import slugify
 from PIL import Image
 
-from . import accounts, inserts, ledger, periods, pricing, providers, search, storage
+from . import accounts, inserts, ledger, periods, pricing, providers, search, storage, traces
 from .models import (
     Act,
     Attempt,
@@ -166,6 +166,7 @@ def make(
     scribe = _Scribe(team, people, shots, credits, rng)
     scribe.write_history(tasks, tell)
     _set_limits(people, scribe.period(timezone.now()))
+    traces.leave(people, rng)
     return people
 
 

@@ -52,6 +52,7 @@ LADDER: list[set[str]] = [
         "forms_prices",
         "forms_references",
         "templatetags",
+        "traces",
     },
     {"clock", "views", "demo"},
     {"urls", "asgi", "serve"},
