@@ -83,4 +83,4 @@ def behind(task: Task, account: ProviderAccount) -> list[int]:
 
 
 def _of(task: Task, account: ProviderAccount | int | None) -> QuerySet[Task]:
-    return in_line(account).filter(team_id=task.team_id, user_id=task.user_id)
+    return in_line(account).filter(team_id=task.team_id, user_id=task.user_id)  # type: ignore[misc]

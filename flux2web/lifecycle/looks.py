@@ -123,7 +123,7 @@ def _look_failed(task: Task, error: ProviderError) -> Next | None:
     """A look that failed says nothing about the task. Unreadable successes are given up after a few; a task the
     provider does not know any more ends with the running limit; everything else waits for better times."""
     log.warning("look failed", task_id=task.pk, kind=str(error.kind), code=error.code, text=error.message)
-    health.count_failure(task.account_id, _what(error))
+    health.count_failure(task.account_id, _what(error))  # type: ignore[arg-type]
     if error.code == "no_urls" and moves.is_unreadable_for_good(task, "query answer", error.message):
         message = "The provider says it finished, but gave no picture."
         return moves.fail(task, Kind.BAD_REPLY, message, code=error.code, cause="query answer")

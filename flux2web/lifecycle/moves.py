@@ -86,7 +86,7 @@ def move(
     return True
 
 
-def _call_next(account_id: int) -> None:
+def _call_next(account_id: int | None) -> None:
     """A place under a ceiling is free: somebody in line falls due, and gives it to who has the best claim."""
     now = timezone.now()
     waiting = turns.in_line(account_id).filter(due_at__gt=now).order_by("team_id", "user_id", "id")
