@@ -14,7 +14,7 @@ class TitleForm(forms.Form):
 
     title = forms.CharField(
         label="Title",
-        required=False,  # title_problem says it in our words
+        error_messages={"required": title_problem("")},
         widget=forms.TextInput(attrs={"autocomplete": "off", "maxlength": TITLE_MAX_CHARS}),
     )
 
@@ -27,7 +27,7 @@ class PromptForm(TitleForm):
 
     text = forms.CharField(
         label="Prompt",
-        required=False,
+        error_messages={"required": text_problem("")},
         widget=forms.Textarea(attrs={"rows": 5}),
         help_text="{like this} is a place to fill in.",
     )

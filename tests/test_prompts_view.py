@@ -342,6 +342,11 @@ def test_a_shelf_is_not_filled_beyond_its_size_by_a_table(browser, monkeypatch):
     assert "this would make 2" in text(take_in(browser, "title,text\na,bcd\nb,bcd\n"))
 
 
+def test_neither_title_nor_words_are_called_optional(browser, north, cleo):
+    for page in (f"{SHELF}?new=1", f"{SHELF}{keep(north, cleo).pk}/"):
+        assert "optional" not in text(browser.get(page))
+
+
 # --- Changed from the studio ----------------------------------------------------------------------------------------------
 
 
