@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -131,23 +132,78 @@ def test_nothing_takes_the_focus_when_pictures_come(sign_in):
     assert watcher.evaluate("document.activeElement.id") == "prompt"
 
 
+def test_what_one_does_not_watch_any_more_ends_in_silence_and_is_in_the_history(sign_in, site):
+    page = sign_in()
+    plain = page.locator("link[rel=icon]").get_attribute("href")
+    press(page, "A snail that nobody watches [slow]")
+    snail = page.locator("article.card", has_text="A snail")
+    snail.get_by_role("button", name="Stop watching").click()
+    expect(snail).to_have_count(0)
+    hide(page)
+    expect_done(page, press(page, "A hare that somebody watches"))
+    for _ in range(100):
+        if site.rows("SELECT id FROM flux2web_task WHERE state = 'done' AND prompt LIKE 'A snail%'"):
+            break
+        page.wait_for_timeout(300)
+    page.wait_for_timeout(500)
+    expect(page).to_have_title(re.compile(r"^\(1\) Studio"))
+    expect(page.locator("#told")).to_have_text("Finished: A hare that somebody watches")
+    assert page.locator("link[rel=icon]").get_attribute("href") != plain
+    show(page)
+    expect(snail).to_have_count(0)
+    page.goto(f"{site.url}/t/north/history/?q=snail")
+    expect(page.locator(".tile")).to_have_count(1)
+
+
 # --- Sleep, loss, restart ----------------------------------------------------------------------------------------------------
+
+
+def freeze(page: Page) -> Callable[[], None]:
+    """Nothing of the page runs any more, as in a tab put to sleep; what it holds (its lock, its stream) it keeps.
+
+    A headless browser's tabs are never hidden, so Page.setWebLifecycleState leaves them running: a debugger does not.
+    """
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Debugger.enable")
+    devtools.send("Debugger.pause")
+    return lambda: devtools.send("Debugger.resume")
 
 
 def test_a_page_that_was_frozen_is_right_when_it_goes_on(sign_in):
     page, sleeper = sign_in(), sign_in()
-    expect(sleeper.locator("#cards")).to_be_visible()
-    devtools = sleeper.context.new_cdp_session(sleeper)
-    devtools.send("Page.setWebLifecycleState", {"state": "frozen"})
+    expect(sleeper.locator("#prompt")).to_be_visible()
+    thaw = freeze(sleeper)
     card_id = press(page, "A bear in winter")
     expect_done(page, card_id)
-    devtools.send("Page.setWebLifecycleState", {"state": "active"})
+    thaw()
     expect_done(sleeper, card_id)
+
+
+def test_a_tab_whose_leader_is_frozen_listens_for_itself(sign_in, site):
+    """Two tabs of one browser share one stream. The one that holds it is frozen, and its lock with it."""
+    leader, far = sign_in(), sign_in()
+    follower = leader.context.new_page()
+    asked = []
+    follower.on("request", lambda request: asked.append(request.url) if "/live/" in request.url else None)
+    follower.goto(f"{site.url}/t/north/")
+    follower.wait_for_timeout(500)
+    assert asked == []
+    thaw = freeze(leader)
+    missed = press(far, "A bear in its cave")
+    expect_done(far, missed)
+    expect(follower.locator(f"#{missed}")).to_have_count(0)
+    expect(follower.locator(f"#{missed}")).to_have_attribute(
+        "data-state", "done", timeout=DONE_MS + 25_000
+    )  # of silence
+    assert len(asked) == 1
+    expect_done(follower, press(far, "A bear outside its cave"))
+    thaw()
+    expect_done(leader, missed)
 
 
 def test_a_lost_network_that_comes_back_ends_in_a_page_that_is_right(sign_in):
     page, far = sign_in(), sign_in()
-    expect(far.locator("#cards")).to_be_visible()
+    expect(far.locator("#prompt")).to_be_visible()
     far.context.set_offline(True)
     card_id = press(page, "A letter in a bottle")
     expect_done(page, card_id)
