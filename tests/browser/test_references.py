@@ -141,6 +141,21 @@ def test_an_image_is_dragged_to_its_place(studio):
     ready(page, "three.png", "one.png", "two.png")
 
 
+def test_a_picture_is_dragged_from_its_card_into_the_form(studio):
+    page = studio()
+    page.fill("#prompt", "A vase to drag about")
+    page.press("#prompt", "Control+Enter")
+    made = page.locator("article.card", has_text="A vase to drag about")
+    expect(made).to_have_attribute("data-state", "done", timeout=30_000)
+    task = made.get_attribute("data-task")
+    open_images(page)
+    made.locator(".picture img").drag_to(page.locator("#add-slot"))
+    expect(page.locator("#slots .slot[data-state=ready] [name=references]")).to_have_count(1)
+    assert task in page.locator("#slots img").get_attribute("alt")
+    made.locator(".picture img").drag_to(page.locator(".top"))  # let go elsewhere
+    expect(page.locator("#slots .slot:not(.add)")).to_have_count(1)
+
+
 def test_the_name_of_an_image_goes_where_the_cursor_is(studio):
     page = studio()
     add(page, file("first.png"), file("second.png"))
