@@ -246,6 +246,8 @@ def _recognised(source: bytes, forms: tuple[str, ...], max_bytes: int) -> str:
 def _claimed_size(form: str, source: bytes) -> tuple[int, int] | None:
     """The size in the header, for the formats that are attacked most, where even opening may allocate."""
     if form == "PNG":
+        if source[12:16] != b"IHDR":  # then these are no sizes
+            raise BadImage(DAMAGED)
         return struct.unpack_from(">II", source, 16)
     if form == "GIF":
         return struct.unpack_from("<HH", source, 6)

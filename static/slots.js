@@ -108,7 +108,8 @@
     return slot;
   }
 
-  const REMOVE = '<button type="button" data-slot="remove"><span class="icon">×</span></button>';
+  const icons = $("#field-references use").getAttribute("href").split("#")[0];
+  const REMOVE = `<button type="button" data-slot="remove"><svg class="icon s" aria-hidden="true"><use href="${icons}#x"></use></svg></button>`;
 
   function busy(slot, name, words) {
     slot.dataset.state = "uploading";

@@ -223,6 +223,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "a ZIP archive": (lambda: b"PK\x03\x04" + bytes(400), "ZIP"),
     "a video": (lambda: b"\0\0\0\x18ftypisom" + bytes(400), "video"),
     "a program": (lambda: b"\x7fELF" + bytes(400), "no picture"),
+    "no more of a PNG than its signature": (lambda: b"\x89PNG\r\n\x1a\n" + b"x" * 500, "damaged"),
     "numbers for science": (lambda: saved(Image.new("F", (64, 64), 0.5), "TIFF"), "science"),
     "11 MB": (lambda: saved(drawing(), "PNG") + bytes(11 * 2**20), "10 MB"),
     "WebP of 40 bytes and 268 megapixels": (lambda: HUGE_WEBP, "megapixels"),
