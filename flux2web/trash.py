@@ -39,8 +39,10 @@ def empty() -> int:
 def empty_library() -> int:
     """The same of images; how many went. Stops where our storage does not answer."""
     limit, gone = timezone.now() - timedelta(days=settings.TRASH_DAYS), 0
+    unused = ~Exists(TaskReference.objects.filter(reference=OuterRef("pk")))
     with write():
-        Reference.objects.filter(_unused(), deleted_at__lte=limit, purged_at=None).update(purged_at=timezone.now())
+        old = Reference.objects.filter(unused, deleted_at__lte=limit, purged_at=None)
+        old.update(purged_at=timezone.now())
     try:
         while rows := list(Reference.objects.exclude(purged_at=None)[:CHUNK]):
             _forget_images(rows)
@@ -50,10 +52,6 @@ def empty_library() -> int:
     if gone:
         log.info("library emptied", gone=gone)
     return gone
-
-
-def _unused() -> Exists:
-    return ~Exists(TaskReference.objects.filter(reference=OuterRef("pk")))
 
 
 def _forget_images(rows: list[Reference]) -> None:

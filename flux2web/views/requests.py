@@ -193,7 +193,7 @@ def ask(request: HttpRequest, member: Membership) -> HttpResponse:
         return _ask_plainly(request, member, form)
     compose = ComposeForm(request.POST, request.FILES, member=member, draft="sends_itself" not in request.POST)
     is_whole = compose.is_valid() & form.is_valid()
-    outcome = _ask_with_draft(member, form, compose) if is_whole else None
+    outcome = _ask_with_draft(request, member, form, compose) if is_whole else None
     if isinstance(outcome, CreditRequest):
         return studio.again(request, member, compose, 200, asked=done(outcome))
     if isinstance(outcome, Refusal):
@@ -202,7 +202,9 @@ def ask(request: HttpRequest, member: Membership) -> HttpResponse:
     return studio.again(request, member, compose, status, asking=form)
 
 
-def _ask_with_draft(member: Membership, form: AskForm, compose: ComposeForm) -> CreditRequest | Refusal:
+def _ask_with_draft(
+    request: HttpRequest, member: Membership, form: AskForm, compose: ComposeForm
+) -> CreditRequest | Refusal:
     order = compose.order()
     quoted = routing.quote(order)
     if isinstance(quoted, Refusal) and form.cleaned_data["sends_itself"]:
@@ -211,7 +213,7 @@ def _ask_with_draft(member: Membership, form: AskForm, compose: ComposeForm) -> 
     if price and compose.price_seen and price > compose.price_seen:
         seen = compose.price_seen
         return Refusal("price", "", f"The price has changed from {seen} to {price} credits. Press again to ask.")
-    written = drafts.said(studio.with_slots(compose.data, compose))
+    written = drafts.said(studio.with_slots(request.POST, compose))
     return form.save(member, purse(member).binding.name, order if order.prompt else None, price, written)
 
 
