@@ -161,24 +161,6 @@ def _is_file_older(path: Path, limit: datetime) -> bool:
         return False
 
 
-def forget_left_behind(limit: datetime) -> int:
-    """Spooled files that nobody has touched since: their process died. What a task that lives may yet store stays."""
-    old = [path for path in Path(settings.SPOOL_DIR).rglob("*") if _is_file_older(path, limit)]
-    ids = {int(number) for path in old if (number := path.name.partition("-")[0][:18]).isdecimal()}
-    wanted = {_spool(task) for task in Task.objects.live().filter(pk__in=ids)}
-    left = [path for path in old if path not in wanted]
-    for path in left:
-        path.unlink(missing_ok=True)
-    return len(left)
-
-
-def _is_file_older(path: Path, limit: datetime) -> bool:
-    try:
-        return path.is_file() and path.stat().st_mtime < limit.timestamp()
-    except FileNotFoundError:  # stored, and gone, at this moment
-        return False
-
-
 def store_result(task: Task, data: bytes) -> Stored:
     """Decode strictly, thumbnail, store. Raises imaging.BadImage or StorageDown. Safe to repeat: names are by content."""
     picture, thumbs = imaging.save_result(data)
