@@ -11,15 +11,17 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Count, F, QuerySet, Sum
+from django.db.models import Count, Exists, F, OuterRef, QuerySet, Sum
 from django.utils import timezone
 
-from .models import Attempt, Failures, ProviderAccount, RoutingRule, State, Task, write
+from .models import Attempt, Callback, Failures, ProviderAccount, RoutingRule, State, Task, write
 from .models.tasks import IN_FLIGHT
 
 HOURS = 24
 SAMPLE_MAX = 2000  # newest pictures whose seconds are looked at
 KNOWN_FROM = 5  # tasks; fewer say nothing about an account
+RINGS_SAMPLE = 20  # newest tasks: who stops ringing is known for it after a few
+RINGS_PERCENT = 90  # of them; whoever rings for fewer is asked instead
 # Failures that speak of the provider, not of what was asked for (providers.base.Kind).
 ITS_FAULT = ("auth", "balance", "rate", "maintenance", "provider", "bad_reply")
 
@@ -32,6 +34,7 @@ class Record:
     failed: int = 0  # through its own fault
     median_s: float | None = None
     p90_s: float | None = None
+    rings_percent: int | None = None  # of its newest tasks that it was to ring for, for how many it did before the end
 
     @property
     def total(self) -> int:
@@ -54,6 +57,12 @@ def is_healthy(account: ProviderAccount, rule: RoutingRule) -> bool:
     return share is None or share >= rule.healthy_percent
 
 
+def rings(account: ProviderAccount) -> bool:
+    """Whether its callbacks come, so that nobody needs to ask before a picture's usual time is over."""
+    record = record_of(account)
+    return record.p90_s is not None and (record.rings_percent or 0) >= RINGS_PERCENT
+
+
 def take_stock(now: datetime | None = None) -> None:
     """Work out every account's record anew, and forget what was counted before it. For the clock."""
     now = now or timezone.now()
@@ -71,6 +80,7 @@ def measure(account: ProviderAccount, since: datetime) -> Record:
         failed=ended.filter(state=State.FAILED, fail_kind__in=ITS_FAULT).count() + _passed_on(account, since),
         median_s=round(statistics.median(seconds), 1) if len(seconds) >= KNOWN_FROM else None,
         p90_s=round(statistics.quantiles(seconds, n=10)[-1], 1) if len(seconds) >= KNOWN_FROM else None,
+        rings_percent=_rings_percent(account, since),
     )
 
 
@@ -78,6 +88,15 @@ def _passed_on(account: ProviderAccount, since: datetime) -> int:
     """Tasks that it failed and another took over."""
     refused = Attempt.objects.filter(account=account, created__gte=since, refused_kind="provider")
     return refused.exclude(task__account=F("account")).count()
+
+
+def _rings_percent(account: ProviderAccount, since: datetime) -> int | None:
+    """A ring after the end told nothing: whoever always rings late would never be asked again."""
+    in_time = Callback.objects.filter(attempt=OuterRef("pk"), received__lte=OuterRef("task__finished_at"))
+    to_ring = account.attempts.filter(with_callback=True, outcome=Attempt.Outcome.ACCEPTED)
+    ended = to_ring.filter(created__gte=since, task__finished_at__isnull=False).order_by("-created")
+    rung = list(ended.annotate(rung=Exists(in_time)).values_list("rung", flat=True)[:RINGS_SAMPLE])
+    return round(100 * sum(rung) / len(rung)) if len(rung) >= KNOWN_FROM else None
 
 
 def _seconds(ended) -> list[float]:

@@ -7,11 +7,12 @@ import random
 from django.conf import settings
 from django.db.models import F
 
-from .. import accounts
+from .. import accounts, health
 from ..models import Attempt
 
 ASK_AGAIN_S = 15  # a task that no account may take is looked at this often
-CALLBACK_PATIENCE = 3  # an attempt that will be called back is polled this many times slower
+CALLBACK_PATIENCE = 3  # an attempt that may be called back is polled this many times slower
+QUIET_TIMES, QUIET_MAX_S = 2, 300  # where callbacks come, not before so many times what most pictures take
 
 
 def backoff_s(strikes: int) -> float:
@@ -34,7 +35,16 @@ def burst_wait_s(attempt: Attempt) -> float | None:
 
 
 def poll_wait_s(attempt: Attempt, age_s: float) -> float:
-    """The provider's own advice, slower where callbacks come, never all at once."""
+    """The provider's own advice, slower where we gave an address to ring at, never all at once. Nobody asks who rings: a ring
+    that is lost costs about the time of a picture more."""
     plan = accounts.capabilities(attempt.account).poll
     patience = CALLBACK_PATIENCE if attempt.with_callback and age_s < 300 else 1
-    return plan.wait_s(age_s) * patience * settings.LOOK_SCALE * random.uniform(0.9, 1.1)
+    wait_s = max(plan.wait_s(age_s) * patience, _quiet_s(attempt) - age_s)
+    return wait_s * settings.LOOK_SCALE * random.uniform(0.9, 1.1)
+
+
+def _quiet_s(attempt: Attempt) -> float:
+    """The age at which a task that we are to be rung for is asked after; 0 where rings do not come, and once one came."""
+    if attempt.rung_at or not (attempt.with_callback and health.rings(attempt.account)):
+        return 0
+    return min(QUIET_TIMES * (health.record_of(attempt.account).p90_s or 0), QUIET_MAX_S)
