@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from django.core.cache import cache
-from django.db.models import Count, Exists, Max, Min, Model, OuterRef, Prefetch, Q, QuerySet, Subquery, Sum
+from django.db.models import Count, Exists, Max, Min, Model, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.utils.dateparse import parse_datetime
 
 from .access import tasks as visible_tasks
-from .models import LIVE, Entry, Membership, State, Task, TaskReference, Team
+from .models import LIVE, Entry, Membership, State, Task, Team, one
 
 Row = TypeVar("Row", bound=Model)
 HAVE_MAX = 200  # cards a page may ask about at once
@@ -33,11 +33,9 @@ class Page(Generic[Row]):
 
 
 def with_card(rows: QuerySet[Task]) -> QuerySet[Task]:
-    """Everything that a card shows, in two queries."""
-    references = TaskReference.objects.select_related("reference")
+    """Everything that a card shows, in one query."""
     rows = rows.select_related("team", "user", "account", "result", "parent")
-    rows = rows.annotate(batch_size=_mates(), batch_number=_mates(pk__lte=OuterRef("pk")))
-    return rows.prefetch_related(Prefetch("task_references", queryset=references))
+    return rows.annotate(batch_size=_mates(), batch_number=_mates(pk__lte=OuterRef("pk")))
 
 
 def _mates(**only: Any) -> Subquery:
@@ -56,7 +54,7 @@ def cards(member: Membership, limit: int = 24) -> list[Task]:
 
 
 def card_task(task_id: int) -> Task | None:
-    return with_card(Task.objects.filter(pk=task_id)).first()
+    return one(with_card(Task.objects.filter(pk=task_id)))
 
 
 @dataclass(frozen=True)

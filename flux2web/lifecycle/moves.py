@@ -14,7 +14,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from .. import bus, faults, ledger, storage, turns
-from ..models import Event, State, Task, User, write
+from ..models import Event, State, Task, User, one, write
 from ..models.tasks import IN_FLIGHT, before
 from ..providers.base import Kind
 
@@ -36,11 +36,8 @@ def claim(task_id: int, states: tuple[State, ...], lease_s: float) -> Task | Non
     count against a task. A waiting task's time counts only while no account may take it (see _blocked).
     """
     now = timezone.now()
-    task = (
-        Task.objects.select_related("account", "team", "batch")
-        .filter(pk=task_id, state__in=states, due_at__lte=now)
-        .first()
-    )
+    due = Task.objects.filter(pk=task_id, state__in=states, due_at__lte=now)
+    task = one(due.select_related("account", "team", "batch"))
     if task is None:
         return None
     gap_s = _gap_s(task, now)

@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from .. import accounts, faults, providers, queries
-from ..models import LIVE, Attempt, Callback, State, Task, User, write
+from ..models import LIVE, Attempt, Callback, State, Task, User, one, write
 from ..models.base import token_hash
 from . import moves
 from .moves import Next
@@ -30,7 +30,7 @@ def ring(
     Where a secret for signatures is set, a ring that is not rightly signed is kept and brings no look forward: that
     lowers noise and costs no picture, because we look by ourselves as well, only later. No secret set: not checked.
     """
-    attempt = Attempt.objects.select_related("task", "account").filter(secret_hash=token_hash(secret)).first()
+    attempt = one(Attempt.objects.select_related("task", "account").filter(secret_hash=token_hash(secret)))
     if attempt is None or attempt.account.provider != provider:
         _keep_unknown(provider, method, body)
         return None

@@ -1,6 +1,6 @@
 """Rows, constraints, and the QuerySet words that name them. Nothing here knows HTTP."""
 
-from .base import write
+from .base import one, write
 from .history import Act, Audit, Callback, Event, Heartbeat
 from .images import Hosting, Reference, Result, TaskReference
 from .ledger import Budget, Entry, Tally
@@ -68,5 +68,6 @@ __all__ = [
     "Team",
     "Usage",
     "User",
+    "one",
     "write",
 ]
