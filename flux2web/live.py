@@ -72,14 +72,15 @@ PING = event("ping")  # an event, not a comment: a page that hears none for long
 class Stream:
     """One open browser: a short backlog and a bell."""
 
-    __slots__ = ("backlog", "bell", "checked_at", "closed", "slug", "team_id", "user_id")
+    __slots__ = ("backlog", "bell", "checked_at", "closed", "pinger", "sent_at", "slug", "team_id", "user_id")
 
     def __init__(self, slug: str, user_id: int, team_id: int) -> None:
         self.slug, self.user_id, self.team_id = slug, user_id, team_id
         self.backlog: deque[bytes] = deque()
         self.bell = asyncio.Event()
-        self.checked_at = time.monotonic()
+        self.checked_at = self.sent_at = time.monotonic()
         self.closed = False
+        self.ping_in(PING_S)
 
     def push(self, data: bytes) -> None:
         if len(self.backlog) >= BACKLOG:
@@ -88,8 +89,19 @@ class Stream:
         self.backlog.append(data)
         self.bell.set()
 
+    def ping_in(self, wait_s: float) -> None:
+        """One timer a stream, looked at when it is over: a time limit on each wait would cost more than the event."""
+        self.pinger = asyncio.get_running_loop().call_later(wait_s, self._ping_if_quiet)
+
+    def _ping_if_quiet(self) -> None:
+        quiet_s = time.monotonic() - self.sent_at
+        if quiet_s >= PING_S and not self.backlog:
+            self.push(PING)
+        self.ping_in(PING_S - quiet_s if quiet_s < PING_S else PING_S)
+
     def close(self) -> None:
         self.closed = True
+        self.pinger.cancel()
         self.bell.set()
 
 
@@ -208,17 +220,20 @@ class Hub:
             await send({"type": "http.response.body", "body": b""})
         finally:
             gone.cancel()
+            stream.close()
             self._streams[stream.team_id].discard(stream)
 
     async def _flow(self, stream: Stream, send: Send, cookies: str) -> None:
         while True:
-            await _rung_or_timeout(stream.bell, PING_S)
+            await stream.bell.wait()
+            stream.bell.clear()
             if time.monotonic() - stream.checked_at > RECHECK_S and not stream.closed:
                 if await self._ask_door(cookies, stream.slug) != (stream.user_id, stream.team_id):
                     return
                 stream.checked_at = time.monotonic()
             data = b"".join(stream.backlog) or PING
             stream.backlog.clear()
+            stream.sent_at = time.monotonic()
             await send({"type": "http.response.body", "body": data, "more_body": True})
             if stream.closed:
                 return
@@ -268,15 +283,6 @@ async def _until_gone(receive: Receive, stream: Stream) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     stream.close()
-
-
-async def _rung_or_timeout(bell: asyncio.Event, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await bell.wait()
-    except TimeoutError:
-        return
-    bell.clear()
 
 
 def who_may_watch(cookies: str, slug: str) -> tuple[int, int] | None:

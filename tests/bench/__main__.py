@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 
-from . import added, calls, depth, files, holds, pages, rung, scroll, streams
+from . import added, calls, depth, files, holds, pages, rung, scroll, streams, waiting
 
 BENCHES = {
     "added": added.main,
@@ -14,6 +14,7 @@ BENCHES = {
     "files": files.main,
     "scroll": scroll.main,
     "calls": calls.main,
+    "waiting": waiting.main,
     "history": lambda: depth.compare("History by pictures", "history", (1_000, 1_000_000), 1.2),
 }
 

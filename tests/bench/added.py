@@ -52,10 +52,10 @@ class Ear:
         return at
 
 
-def press(http: httpx.Client, site: Site, token: str) -> tuple[float, float, int]:
-    """(when sent, when answered, task id) of one press as HTMX sends it."""
-    asked = {"prompt": "A harbour at dawn", "family": "pro", "aspect_ratio": "1:1", "resolution": "1K", "count": "1"}
-    asked["again"] = "1"  # the same picture over and over is what is wanted here
+def press(http: httpx.Client, site: Site, token: str, count: int = 1) -> tuple[float, float, int]:
+    """(when sent, when answered, a task's id) of one press as HTMX sends it."""
+    asked = {"prompt": "A harbour at dawn", "family": "pro", "aspect_ratio": "1:1", "resolution": "1K"}
+    asked |= {"count": str(count), "again": "1"}  # the same picture over and over is what is wanted here
     data = asked | {"provider": "revid", "key": secrets.token_urlsafe(16), "csrfmiddlewaretoken": token}
     sent_at = time.monotonic()
     answer = http.post(f"{site.url}/t/north/tasks/", data=data, headers={"HX-Request": "true", "Referer": site.url})
