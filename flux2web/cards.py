@@ -183,19 +183,13 @@ class Card:
 
     @property
     def badge(self) -> str:
-        """ "2/4": the second of four sent together; "" of one alone, and where queries.with_card did not count.
-
-        Of all that were sent, whoever sees them and whatever became of them: a number that never changes.
-        """
-        size = getattr(self.task, "batch_size", 1)
-        return f"{self.task.batch_number}/{size}" if size > 1 else ""  # type: ignore[attr-defined]
+        """ "2/4": the second of four sent together, whoever sees them; "" of one alone."""
+        return f"{self.task.batch_number}/{self.task.batch_size}" if self.task.batch_size > 1 else ""
 
     @property
     def origin(self) -> int:
-        """The picture that this one began from, if everyone who sees this one sees it; else 0."""
-        parent = self.task.parent
-        is_there = parent is not None and parent.state == State.DONE and parent.deleted_at is None
-        return parent.pk if parent and is_there and not parent.private else 0
+        """The picture that this one began from, if all may see it and queries.with_card asked; else 0."""
+        return getattr(self.task, "origin", None) or 0
 
     # --- time ----------------------------------------------------------------------------------------------------------
 

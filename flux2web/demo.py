@@ -349,6 +349,8 @@ class _Teller:
             Batch, team=self._team, user=user, key=new_token(), fingerprint=order.fingerprint, created=at
         )
         stories = [self._story(order, offer, batch, shots[n % len(shots)]) for n in range(many)]
+        for number, story in enumerate(stories, 1):
+            story.task.batch_number, story.task.batch_size = number, many
         again = [self._again(story, order, offer) for story in stories if self._is_tried_again(story)]
         return stories + again
 

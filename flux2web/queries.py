@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from django.core.cache import cache
-from django.db.models import Count, Exists, Max, Min, Model, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import Case, Count, Exists, F, Max, Min, Model, OuterRef, Q, QuerySet, Sum, When
 from django.db.models.functions import Coalesce
 from django.utils.dateparse import parse_datetime
 
@@ -33,15 +33,10 @@ class Page(Generic[Row]):
 
 
 def with_card(rows: QuerySet[Task]) -> QuerySet[Task]:
-    """Everything that a card shows, in one query."""
-    rows = rows.select_related("team", "user", "account", "result", "parent")
-    return rows.annotate(batch_size=_mates(), batch_number=_mates(pk__lte=OuterRef("pk")))
-
-
-def _mates(**only: Any) -> Subquery:
-    """How many of a task's batch: by its own index, at most as many rows as one press makes."""
-    mates = Task.objects.filter(batch=OuterRef("batch"), **only).order_by().values("batch")
-    return Subquery(mates.annotate(number=Count("pk")).values("number"))
+    """Everything that a card shows, in one query. `origin` is the picture that it was made from, where all may see that."""
+    there = Q(parent__state=State.DONE, parent__deleted_at=None, parent__private=False)
+    rows = rows.annotate(origin=Case(When(there, then=F("parent"))))
+    return rows.select_related("team", "user", "account", "result")
 
 
 def newest_first(rows: QuerySet[Row]) -> QuerySet[Row]:

@@ -48,6 +48,12 @@ class TestMatrix:
         assert [cell[0] for cell in cells_of(batch)] == ["A quiet harbour at dawn"] * 2 + ["A heron"] * 2
         assert sums(north) == (1000, 40, 0)
 
+    def test_each_picture_knows_which_of_how_many_it_is(self, member):
+        batch = press(member, count=2, rest=CELLS[:1])
+        numbers = batch.tasks.order_by("pk").values_list("batch_number", "batch_size")
+        assert list(numbers) == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert list(press(member).tasks.values_list("batch_number", "batch_size")) == [(1, 1)]
+
     def test_the_quote_is_what_is_held(self, member, north):
         quote = routing.quote(order(count=2, rest=CELLS))
         assert (quote.total, quote.pictures) == (90, 6)

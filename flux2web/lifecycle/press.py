@@ -103,6 +103,8 @@ def _write_batch(member: Membership, order: Order, key: str, quoted: Quote, agai
         for cell, part in zip(order.cells, quoted.parts, strict=True)
         for number in range(order.count)
     ]
+    for number, task in enumerate(tasks, 1):
+        task.batch_number, task.batch_size = number, len(tasks)
     Task.objects.bulk_create(tasks)
     names = [row.name for row in references.values() if not row.private]
     search.put((task.pk, task.team_id, " ".join([task.prompt, *names])) for task in tasks)

@@ -105,6 +105,8 @@ class Task(models.Model):
 
     team = models.ForeignKey(Team, on_delete=models.PROTECT, related_name="tasks")
     batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="tasks")
+    batch_number = models.SmallIntegerField(default=1, db_default=1)  # of all that were sent together,
+    batch_size = models.SmallIntegerField(default=1, db_default=1)  # whatever became of the others
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="tasks")
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children")
     created = models.DateTimeField(default=timezone.now, editable=False)
