@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from django.db import connection, connections
 
 from flux2web import actors, hands
 from flux2web.models import State, Task
@@ -101,21 +102,76 @@ def test_who_comes_back_from_a_call_goes_on_at_once_also_from_one_that_fails(mon
     assert not beginner.is_alive()
 
 
-class Spy:
-    """A connection that says how often it was closed."""
-
-    in_atomic_block, closed = False, 0
-
-    def close(self) -> None:
-        self.closed += 1
+def a_statement(queue: hands.Queue, found: list) -> None:
+    queue.begin()
+    connection.ensure_connection()
+    found.append(connection.connection)
+    queue.rest()
 
 
-@pytest.mark.parametrize(("others", "in_atomic_block", "closed"), [({1}, False, 1), ({1}, True, 0), (set(), False, 0)])
-def test_only_so_many_threads_keep_their_connection_while_they_wait(monkeypatch, others, in_atomic_block, closed):
-    spy = Spy()
-    spy.in_atomic_block = in_atomic_block
-    monkeypatch.setattr(hands, "connection", spy)
-    monkeypatch.setattr(hands, "_keepers", others)
-    monkeypatch.setattr(hands, "CONNECTIONS_KEPT", 1)
-    with hands.away():
-        assert spy.closed == closed
+def in_a_thread(function, *args) -> None:
+    thread = threading.Thread(target=function, args=args)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_hand_brings_its_connection_whichever_thread_it_is():
+    queue, found = hands.Queue(), []
+    hands.idle.close()
+    for _ in range(3):
+        in_a_thread(a_statement, queue, found)
+    hands.idle.close()
+    assert len(found) == 3
+    assert found[0] is found[1] is found[2]
+
+
+def test_a_connection_that_broke_is_opened_anew():
+    queue, found = hands.Queue(), []
+    hands.idle.close()
+    in_a_thread(a_statement, queue, found)
+    hands.idle._idle[0].errors_occurred = True
+    hands.idle._idle[0].is_usable = lambda: False
+    in_a_thread(a_statement, queue, found)
+    hands.idle.close()
+    assert found[0] is not found[1]
+
+
+def test_only_so_many_connections_are_kept_open(monkeypatch):
+    monkeypatch.setattr(hands, "IDLE_MAX", 1)
+    queue, found, both = hands.Queue(), [], threading.Barrier(2)
+
+    def at_once() -> None:
+        queue.begin()
+        connection.ensure_connection()
+        found.append(connection.connection)
+        both.wait(5)
+        queue.rest()
+
+    hands.idle.close()
+    threads = [threading.Thread(target=at_once) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert len(found) == 2
+    assert len(hands.idle._idle) == 1
+    hands.idle.close()
+
+
+def test_whoever_waits_for_a_provider_has_no_connection():
+    queue = hands.Queue()
+    hands.idle.close()
+
+    def call() -> None:
+        hands._own.queue = queue
+        queue.begin()
+        connection.ensure_connection()
+        with hands.away():
+            assert len(hands.idle._idle) == 1
+            assert not list(connections.all(initialized_only=True))
+        assert not hands.idle._idle
+        queue.rest()
+
+    in_a_thread(call)
+    hands.idle.close()
