@@ -84,7 +84,8 @@ def save_reference(
     )
     known = _same_or_new(row)
     if has_lost([key, thumb_key]):  # thrown out at this moment, with an image of the same bytes that nobody used
-        _put(folder, picture), _put(folder, thumbs[320], "-320")
+        _put(folder, picture)
+        _put(folder, thumbs[320], "-320")
     return known
 
 

@@ -33,7 +33,7 @@ def check(task_id: int) -> Next | None:
 def _last_attempt(task: Task) -> Attempt:
     """Its row is the task's own, and so is its account's where they are one."""
     attempt = max(task.attempts.all(), key=lambda attempt: attempt.number)
-    if attempt.account_id == task.account_id:
+    if task.account and attempt.account_id == task.account_id:
         attempt.account = task.account
     return attempt
 

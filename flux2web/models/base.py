@@ -15,7 +15,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, models, transaction
 
-Row = TypeVar("Row")
+Row = TypeVar("Row", bound=models.Model)
 _writer = threading.RLock()
 
 

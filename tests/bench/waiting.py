@@ -15,9 +15,9 @@ from . import stage
 from .added import press
 from .streams import rss_kib
 
-WARM, WAITING = 80, 400
+WARM, WAITING = 640, 10_000
 A_PRESS = 8
-SETTLE_S, WATCH_S = 5, 10
+SETTLE_S, WATCH_S = 20, 60
 AS_IF_SLOW = """
 from flux2web import health
 from flux2web.models import Task
