@@ -25,13 +25,22 @@ from .providers.base import Account, Capabilities, Kind, ProviderError
 log = structlog.get_logger(__name__)
 SANDBOX_KEY = "sandbox"
 UNCHANGED: Any = object()
+BY_ADMIN = "admin"  # as a pause's kind: no provider said so
 # Seconds an account rests after a refusal of this kind: the first time, doubling with each in a row. 300 is the most
 # (Retry-After is honoured within 1..300 as well).
 PAUSE_S = {Kind.AUTH: 300, Kind.BALANCE: 300, Kind.RATE: 10, Kind.MAINTENANCE: 30, Kind.PROVIDER: 5}
 PAUSE_MAX_S = 300
+# Why an account is paused, for members: never the provider's own words, which may speak of our contract with it.
+PAUSE_WORDS = {
+    Kind.AUTH: "it refuses this site's key. A site admin can mend that.",
+    Kind.BALANCE: "no money left there. This is not your budget.",
+    Kind.RATE: "it was asked too fast. It goes on by itself.",
+    Kind.MAINTENANCE: "it is closed for now. It goes on by itself.",
+    Kind.PROVIDER: "it does not answer well. It is tried again by itself.",
+    BY_ADMIN: "a site admin has paused it.",
+}
 BALANCE_KEPT_S = 60
 BALANCE_ASKED_S = 20  # longer than a call may take: who died while asking keeps nobody from it for ever
-BY_ADMIN = "admin"  # as a pause's kind: no provider said so
 
 
 def plain(account: ProviderAccount, key_version: int | None = None) -> Account:
@@ -311,6 +320,14 @@ def pause(account: ProviderAccount, kind: Kind, reason: str, retry_after_s: floa
     )
     log.warning("account paused", provider=account.provider, kind=str(kind), until=until.isoformat(), reason=reason)
     return until
+
+
+def pause_words(account: ProviderAccount) -> str:
+    """Why it is paused, for a member; "" where it is not."""
+    if not account.is_paused(timezone.now()):
+        return ""
+    why = PAUSE_WORDS.get(account.pause_kind, PAUSE_WORDS[Kind.PROVIDER])
+    return f"{providers.get(account.provider).name} is paused: {why}"
 
 
 def worked(account: ProviderAccount) -> None:

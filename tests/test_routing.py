@@ -119,6 +119,26 @@ def test_the_paused_come_last_and_say_until_when():
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Kind.BALANCE, "Revid is paused: no money left there. This is not your budget."),
+        (Kind.AUTH, "Revid is paused: it refuses this site's key. A site admin can mend that."),
+        (accounts.BY_ADMIN, "Revid is paused: a site admin has paused it."),
+        ("", "Revid is paused: it does not answer well. It is tried again by itself."),
+    ],
+)
+def test_members_are_told_why_it_is_paused_in_our_words_alone(kind, said):
+    revid = account("revid", 10, **paused(), pause_kind=kind)
+    assert accounts.pause_words(revid) == said
+
+
+@pytest.mark.django_db
+def test_nothing_is_said_of_a_pause_that_is_over():
+    assert accounts.pause_words(account("revid", 10, **paused(minutes=-1))) == ""
+
+
+@pytest.mark.django_db
 def test_a_paused_one_does_not_set_what_the_premium_is_measured_by():
     account("revid", 1, **paused())
     account("apixo", 20, record=UNWELL)
