@@ -63,17 +63,21 @@
     summarise();
   }
 
+  const wishes = (window.flux2web.wishes = new Map()); // by field what somebody chose that is not offered just now
   const nameOf = (option) => option.textContent.split(" (")[0].trim();
 
   function choose(what, list, can, said, field = what) {
     const labels = $$(`label[data-${what}]`, compose());
     for (const label of labels) label.hidden = !can(list, label.dataset[what]);
-    const gone = labels.find((label) => label.hidden && $("input", label).checked);
-    const first = gone && labels.find((label) => !label.hidden);
-    if (!first) return;
-    $("input", first).checked = true;
+    const now = labels.find((label) => $("input", label).checked);
+    const wish = labels.find((label) => label.dataset[what] === wishes.get(field)) || now;
+    const next = [wish, now, ...labels].find((label) => label && !label.hidden);
+    if (!now || !next || next === now) return;
+    $("input", next).checked = true;
+    next === wish ? wishes.delete(field) : wishes.set(field, wish.dataset[what]);
     const words = { family: "Family", resolution: "Resolution", aspect_ratio: "Shape" }[field];
-    said.push(`${words} is now ${first.textContent.trim()}: ${gone.textContent.trim()} is not offered here.`);
+    const text = next.textContent.trim();
+    said.push(next === wish ? `${words} is ${text} again.` : `${words} is now ${text}: ${now.textContent.trim()} is not offered here.`);
   }
 
   function lacks(field, isLacking, said) {
@@ -251,7 +255,11 @@
       if (event.target.closest?.('[data-slot="remove"]')) sendsWhenReady = false; // without that image it is another form
     }, true);
     document.addEventListener("submit", beforeSending, true);
-    document.addEventListener("change", (event) => event.target.closest("#compose-fields") && fit(), true); // never on leaving the prompt: the button must not move under the press
+    document.addEventListener("change", (event) => {
+      if (!event.target.closest("#compose-fields")) return;
+      wishes.delete(event.target.name);
+      fit();
+    }, true); // never on leaving the prompt: the button must not move under the press
     document.addEventListener("flux2web:slots", () => { fit(); hintImages(); htmx.trigger(compose(), "requote"); hold(); });
     document.addEventListener("input", (event) => {
       if (event.target.id === "prompt") { count(); fillIn(); hintImages(); }
@@ -287,7 +295,11 @@
       hold();
     });
     document.addEventListener("htmx:afterSettle", (event) => {
-      if (event.target.id === "compose") { startCompose(); focusProblem(); $("#asked")?.focus(); }
+      if (event.target.id !== "compose") return;
+      if (event.detail.requestConfig?.verb === "get") wishes.clear(); // filled with something else, not given back
+      startCompose();
+      focusProblem();
+      $("#asked")?.focus();
     });
   }
 
@@ -317,6 +329,7 @@
   });
   listenToCompose();
   startCompose();
+  addEventListener("DOMContentLoaded", () => wishes.size && htmx.trigger(compose(), "requote")); // a draft came with wishes
   if ($("[data-problems]")) focusProblem();
   else if (matchMedia("(pointer: fine)").matches) $("#prompt").focus({ preventScroll: true });
 })();

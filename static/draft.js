@@ -15,10 +15,12 @@
   const FIELDS = ["prompt", ...SETTINGS, "count", "seed", "references", "parent", "saved", ...MATRIX];
   const MOST = 8;
 
+  /** What was set and the provider lacks is kept for those that have it: fields switched off, choices taken back. */
+  const lacking = () => [...$$("[data-extra] :disabled", compose()).filter((input) => input.value).map((input) => [input.name, input.value]), ...window.flux2web.wishes];
+
   function draft() {
     const data = new FormData(compose());
-    // Fields that the provider lacks are switched off, and kept for those that have them.
-    for (const input of $$("[data-extra] :disabled", compose())) if (input.value) data.set(input.name, input.value);
+    for (const [name, value] of lacking()) data.set(name, value);
     return new URLSearchParams(FIELDS.flatMap((name) => data.getAll(name).map((value) => [name, value.replace(/\r\n/g, "\n")])));
   }
 
@@ -266,10 +268,10 @@
 
   for (const kind of ["input", "change"]) document.addEventListener(kind, noteChange);
   document.addEventListener("flux2web:slots", keepSoon);
-  // Whatever was sent was kept with it, but for the fields that the provider lacks.
+  // Whatever was sent was kept with it, but for what the provider lacks.
   document.addEventListener("htmx:afterRequest", (event) => {
     if (event.target.id !== "compose") return;
-    known = $$("[data-extra] :disabled", compose()).some((input) => input.value) ? "" : draft().toString();
+    known = lacking().length ? "" : draft().toString();
     known ? put("draft-said", "Draft kept") : keepSoon();
   });
   addEventListener("pagehide", leave);

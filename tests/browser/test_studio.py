@@ -106,6 +106,32 @@ def test_what_a_provider_lacks_is_hidden_and_a_lost_choice_is_said(sign_in):
     expect(page.locator("#more")).to_be_visible()
 
 
+def test_a_lost_choice_comes_back_where_it_is_offered_again_and_the_draft_keeps_it(sign_in, site):
+    page = sign_in()
+    page.locator("label[data-ratio='3:2']").click()
+    page.locator("label[data-family=flex]").click()
+    page.locator("#more summary").click()
+    page.fill("#seed", "77")
+    page.fill("#prompt", "A pier that waits for its shape")
+    page.select_option("#provider", "flux2api")
+    expect(page.locator("#fit-said")).to_contain_text("Seed is kept for providers that use it.")
+    page.select_option("#provider", "vtrix")
+    expect(page.locator("#fit-said")).to_contain_text("Family is now Pro: Flex is not offered here.")
+    expect(page.locator("#draft-said")).to_have_text("Draft kept")
+    page.reload()
+    expect(page.locator("#go")).to_contain_text("credits")  # priced as it stands now, not as it is wished for
+    expect(page.locator("[name=family]:checked")).to_have_value("pro")
+    page.select_option("#provider", "")
+    expect(page.locator("#fit-said")).to_contain_text("Family is Flex again.")
+    expect(page.locator("[name=aspect_ratio]:checked")).to_have_value("3:2")
+    expect(page.locator("[name=family]:checked")).to_have_value("flex")
+    expect(page.locator("#seed")).to_have_value("77")
+    page.select_option("#provider", "flux2api")
+    page.locator("label[data-ratio='4:3']").click()  # a new wish
+    page.select_option("#provider", "")
+    expect(page.locator("[name=aspect_ratio]:checked")).to_have_value("4:3")
+
+
 def test_automatic_shape_comes_and_goes_with_the_images(sign_in):
     page = sign_in()
     auto = page.locator("label[data-ratio=auto]")
@@ -113,6 +139,7 @@ def test_automatic_shape_comes_and_goes_with_the_images(sign_in):
     add(page, RED)
     expect(auto).to_be_visible()
     auto.click()
+    expect(page.get_by_text("Auto takes the shape of image 1.")).to_be_visible()
     page.get_by_label("Remove image 1").focus()
     page.keyboard.press("Enter")
     expect(auto).to_be_hidden()
