@@ -13,7 +13,7 @@ import structlog
 from django.conf import settings
 from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
-from django.db.models import Exists, F, OuterRef, TextField
+from django.db.models import Exists, OuterRef, TextField
 from django.db.models.functions import Cast
 from django.utils import timezone
 
@@ -303,21 +303,19 @@ def _balance(account: ProviderAccount) -> tuple[bool, str]:
 
 
 def pause(account: ProviderAccount, kind: Kind, reason: str, retry_after_s: float | None = None) -> datetime:
-    """No creates for a while: the provider's own wish, else by kind, doubling with each failure in a row."""
-    fresh = ProviderAccount.objects.get(pk=account.pk)
-    wait_s = retry_after_s or PAUSE_S.get(kind, PAUSE_S[Kind.PROVIDER]) * 2 ** min(fresh.failures, 6)
-    until = timezone.now() + timedelta(seconds=max(1, min(wait_s, PAUSE_MAX_S)))
-    rested = ProviderAccount.objects.filter(
-        pk=account.pk, pause_kind=BY_ADMIN, paused_until__range=(timezone.now(), until)
-    )
-    if rested.update(paused_until=until, failures=F("failures") + 1):  # still the admin's: no success may end it
+    """No creates for a while: the provider's own wish, else by kind, doubling with each failure in a row. What fails while it
+    is paused already was under way before: many at once are one failure."""
+    fresh, now = ProviderAccount.objects.get(pk=account.pk), timezone.now()
+    before = max(0, fresh.failures - fresh.is_paused(now))
+    wait_s = retry_after_s or PAUSE_S.get(kind, PAUSE_S[Kind.PROVIDER]) * 2 ** min(before, 6)
+    until = now + timedelta(seconds=max(1, min(wait_s, PAUSE_MAX_S)))
+    rows = ProviderAccount.objects.filter(pk=account.pk)
+    rested = rows.filter(pause_kind=BY_ADMIN, paused_until__range=(now, until))
+    if rested.update(paused_until=until, failures=before + 1):  # still the admin's: no success may end it
         return until
-    longer = ProviderAccount.objects.filter(pk=account.pk, paused_until__gt=until)
-    if longer.update(failures=F("failures") + 1):  # a refused key is not mended by a slip of speed
+    if rows.filter(paused_until__gt=until).update(failures=before + 1):  # a wrong key is not mended by a slip of speed
         return fresh.paused_until or until
-    ProviderAccount.objects.filter(pk=account.pk).update(
-        paused_until=until, pause_kind=kind, pause_reason=reason[:300], failures=F("failures") + 1
-    )
+    rows.update(paused_until=until, pause_kind=kind, pause_reason=reason[:300], failures=before + 1)
     log.warning("account paused", provider=account.provider, kind=str(kind), until=until.isoformat(), reason=reason)
     return until
 

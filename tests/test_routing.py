@@ -240,7 +240,15 @@ def account_of(provider: str) -> ProviderAccount:
 
 
 @pytest.mark.parametrize(
-    ("code", "kind", "rest_s"), [(401, "auth", 300), (402, "balance", 300), (429, "rate", 10), (455, "maintenance", 30)]
+    ("code", "kind", "rest_s"),
+    [
+        (401, "auth", 300),
+        (402, "balance", 300),
+        (429, "rate", 10),
+        (455, "maintenance", 30),
+        (500, "provider", 5),
+        (503, "maintenance", 30),
+    ],
 )
 def test_a_refusal_of_the_account_rests_it_by_its_kind_and_the_next_takes_the_task(two, member, code, kind, rest_s):
     first, _ = two
@@ -292,6 +300,14 @@ def test_failures_in_a_row_double_the_rest_up_to_five_minutes(two):
     assert rests == [10, 20, 40, 80, 160, 300, 300, 300, 300]
 
 
+@time_machine.travel("2026-11-20 12:00:00+00:00", tick=False)
+def test_what_was_under_way_when_the_pause_began_makes_it_no_longer(two):
+    for _ in range(40):
+        until = accounts.pause(account_of("revid"), Kind.PROVIDER, "bad gateway")
+    assert until == timezone.now() + timedelta(seconds=5)
+    assert account_of("revid").failures == 1
+
+
 def test_a_picture_that_was_accepted_is_never_passed_on(two, member):
     first, _ = two
     task = look(task_of(press(member)))
@@ -299,6 +315,24 @@ def test_a_picture_that_was_accepted_is_never_passed_on(two, member):
     first.jobs[task.upstream_id] = "fail"
     assert walk(task).state == State.FAILED
     assert asked(task) == ["revid"]
+
+
+@pytest.mark.parametrize("answer", ["html", "cut", "no id"])
+def test_after_an_answer_that_nobody_can_read_the_next_task_goes_to_another(two, member, answer):
+    """What it was sent may be lost: it must not be fed more of it while others are well."""
+    first, _ = two
+    first.answers.append({"html": first.html(502), "cut": first.accept_then_cut, "no id": first.refuse(200)}[answer])
+    lost, next_one = task_of(press(member)), task_of(press(member))
+    assert look(lost).state == State.UNCERTAIN
+    assert account_of("revid").pause_kind == "provider"
+    assert look(next_one).account.provider == "flux2api"
+
+
+def test_a_chosen_provider_that_fails_is_paused_as_well(two, member):
+    first, _ = two
+    first.answers.append(first.refuse(500, "not now"))
+    assert look(task_of(press(member, provider="revid"))).state == State.FAILED
+    assert account_of("revid").pause_kind == "provider"
 
 
 def test_a_create_that_may_have_arrived_is_never_passed_on(two, member):

@@ -93,17 +93,25 @@ def not_accepted(sending: Sending, error: ProviderError) -> Next | None:
     log.warning(
         "create not accepted", provider=account.provider, kind=str(error.kind), sent=error.sent, text=error.message
     )
-    if error.sent == "unknown":
+    if error.sent == "unknown":  # the next task must not be lost in the same way
+        accounts.pause(account, Kind.PROVIDER, error.message, error.retry_after_s)
         return ambiguous(attempt, error.message)
     if error.kind in (Kind.AUTH, Kind.BALANCE, Kind.RATE, Kind.MAINTENANCE):
         accounts.pause(account, error.kind, error.message, error.retry_after_s)
         return _requeue(sending, Outcome.REFUSED, error, refused_kind=error.kind)
     if error.code == base.OUR_STORAGE:
         return _reference_not_read(sending, error)
-    if error.sent == "no" and error.kind == Kind.PROVIDER:  # never reached them
+    if error.kind == Kind.PROVIDER:
         accounts.pause(account, error.kind, error.message, error.retry_after_s)
+        return _failed_there(sending, error)
+    return _refused(sending, error)
+
+
+def _failed_there(sending: Sending, error: ProviderError) -> Next | None:
+    """Who was never reached may be asked again; who said so readably has refused this task."""
+    if error.sent == "no":
         return _requeue(sending, Outcome.NOT_SENT, error)
-    if error.kind == Kind.PROVIDER and _another_may_take(sending):
+    if _another_may_take(sending):
         return _requeue(sending, Outcome.REFUSED, error, refused_kind=Kind.PROVIDER)
     return _refused(sending, error)
 
