@@ -74,10 +74,10 @@ def take_stock(now: datetime | None = None) -> None:
 
 def measure(account: ProviderAccount, since: datetime) -> Record:
     ended = Task.objects.filter(account=account, finished_at__gte=since)
-    seconds = _seconds(ended)
+    seconds, failed = _seconds(ended), ended.filter(state=State.FAILED, fail_kind__in=ITS_FAULT)
     return Record(
         done=ended.filter(state=State.DONE).count(),
-        failed=ended.filter(state=State.FAILED, fail_kind__in=ITS_FAULT).count() + _passed_on(account, since),
+        failed=failed.count() + _passed_on(account, since) + _unanswered(account, since),
         median_s=round(statistics.median(seconds), 1) if len(seconds) >= KNOWN_FROM else None,
         p90_s=round(statistics.quantiles(seconds, n=10)[-1], 1) if len(seconds) >= KNOWN_FROM else None,
         rings_percent=_rings_percent(account, since),
@@ -88,6 +88,12 @@ def _passed_on(account: ProviderAccount, since: datetime) -> int:
     """Tasks that it failed and another took over."""
     refused = Attempt.objects.filter(account=account, created__gte=since, refused_kind="provider")
     return refused.exclude(task__account=F("account")).count()
+
+
+def _unanswered(account: ProviderAccount, since: datetime) -> int:
+    """Creates that it answered in no readable way, of tasks that have not ended: their end is half an hour away."""
+    lost = Attempt.objects.filter(account=account, created__gte=since, outcome=Attempt.Outcome.AMBIGUOUS)
+    return lost.filter(task__finished_at=None).count()
 
 
 def _rings_percent(account: ProviderAccount, since: datetime) -> int | None:

@@ -62,6 +62,16 @@ def test_what_it_failed_and_another_took_over_counts_against_it(north, revid):
     assert record(revid).failed == 0
 
 
+def test_a_create_without_an_answer_counts_against_it_before_its_task_has_ended(north, revid):
+    task = factories.make_task(north, state=State.UNCERTAIN, account=revid)
+    task.attempts.update(outcome=Attempt.Outcome.AMBIGUOUS)
+    assert record(revid).failed == 1
+    Task.objects.filter(pk=task.pk).update(
+        state=State.FAILED, fail_kind="bad_reply", finished_at=timezone.now(), due_at=None
+    )
+    assert record(revid).failed == 1, "once, not twice"
+
+
 def test_the_share_is_known_from_five_tasks_on(north, revid):
     for _ in range(3):
         ended(north, revid)
