@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 from django.conf import settings
 from django.utils import timezone
 
-from . import health, providers, queries, turns
+from . import accounts, health, providers, queries, routing, turns
 from .models import Event, Membership, State, Task, User
 from .models.tasks import IN_FLIGHT
 from .money import credits_text, format_credits
+from .orders import Order
 from .queries import Tally
+from .routing import Candidate, Market
 
 ALT_MAX_CHARS = 120
 USUAL_S = 25.0  # of a provider that we know nothing about
@@ -79,17 +81,26 @@ DETAILS = {  # state: the part of Card that says more
     State.CANCELLED: "_why_cancelled",
 }
 LOST = ("The picture was lost on its way", "")
+BY_ITSELF = "Starts by itself"
 GONE = ("The original is no longer available", "Its file was thrown away. What was asked for is still here.")
 COSTLY = (RETRY, RUN_AGAIN)
 
 
 class Card:
-    """What the card of `task` says. `usual_s` and `place` (turns.places) are asked for only where they are shown."""
+    """What the card of `task` says. `usual_s`, `place` (turns.places) and `market` are asked for only where they are
+    shown."""
 
-    def __init__(self, task: Task, usual_s: float | None = None, place: int | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        usual_s: float | None = None,
+        place: int | None = None,
+        market: Callable[[], Market] = Market,
+    ) -> None:
         self.task = task
         self._usual_s = usual_s
         self._place = place
+        self._market = market
 
     # --- the box -------------------------------------------------------------------------------------------------------
 
@@ -142,9 +153,19 @@ class Card:
     @property
     def _waiting(self) -> str:
         if not self.task.in_line:
-            return "Starts by itself"
+            return self._hindrance or BY_ITSELF
         place = turns.place(self.task) if self._place is None else self._place
-        return f"In line, {_ordinal(place)} of yours. Starts by itself" if place else "In line. Starts by itself"
+        return f"In line, {_ordinal(place)} of yours. {BY_ITSELF}" if place else f"In line. {BY_ITSELF}"
+
+    @cached_property
+    def _hindrance(self) -> str:
+        """Why nobody may take it; "" where somebody may, or where nobody has looked yet: that costs no query."""
+        task = self.task
+        if task.state != State.QUEUED or task.in_line or not task.looks:
+            return ""
+        found = routing.candidates(_order_of(task), self._market())
+        able = [each for each in found if each.price.credits <= task.price_credits]
+        return _pauses(able) if able else _nobody(task)
 
     @property
     def _usually(self) -> str:
@@ -293,11 +314,9 @@ class Card:
         """What the link says that opens the form filled as this was asked for; "" where there is none."""
         if self._is_refused:
             return "Edit prompt"
+        if self.task.provider and self._hindrance:
+            return "Change the provider"
         return {State.FAILED: "Edit and retry", State.CANCELLED: "Edit"}.get(State(self.task.state), "")
-
-    @property
-    def may_edit(self) -> bool:
-        return bool(self.edit)
 
     @property
     def fine_print(self) -> str:
@@ -338,10 +357,44 @@ class Card:
 
 
 def of(tasks: Iterable[Task]) -> list[Card]:
-    """The cards of many tasks: however many are in line, one query for their places."""
+    """The cards of many tasks: one query for the places of all that are in line, one look at the market for all that
+    nobody may take."""
     tasks = list(tasks)
-    places = turns.places(tasks)
-    return [Card(task, place=places.get(task.pk, 0)) for task in tasks]
+    places, market = turns.places(tasks), cache(Market)
+    return [Card(task, place=places.get(task.pk, 0), market=market) for task in tasks]
+
+
+# --- Why nobody takes it -------------------------------------------------------------------------------------------------
+
+
+def _order_of(task: Task) -> Order:
+    """As far as it decides who is able: of the images, how many."""
+    return Order(
+        prompt=task.prompt,
+        family=task.family,
+        aspect_ratio=task.aspect_ratio,
+        resolution=task.resolution,
+        provider=task.provider,
+        seed=task.seed,
+        output_format=task.output_format,
+        safety_tolerance=task.safety_tolerance,
+        references=tuple(range(task.reference_count)),
+    )
+
+
+def _pauses(able: list[Candidate]) -> str:
+    """Of several, the one that is back first."""
+    if not all(each.paused for each in able):
+        return ""
+    first = min((each.account for each in able), key=lambda account: account.paused_until or timezone.now())
+    why = accounts.pause_words(first)
+    return why if len(able) == 1 else f"All {len(able)} providers that can do this are paused. {why}"
+
+
+def _nobody(task: Task) -> str:
+    if task.provider:
+        return f"{providers.get(task.provider).name} is off, or does not do this at the price that is held."
+    return "No provider does this at the price that is held. A site admin can look."
 
 
 # --- Batches -------------------------------------------------------------------------------------------------------------

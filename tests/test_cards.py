@@ -215,6 +215,74 @@ def test_places_told_one_by_one_and_all_at_once_are_the_same(north, cleo):
     assert [Card(task).detail for task in tasks] == [shown.detail for shown in cards.of(tasks)]
 
 
+# --- Nobody may take it --------------------------------------------------------------------------------------------------
+
+
+def paused(provider: str, kind: str = "balance", minutes: int = 5):
+    until = timezone.now() + timedelta(minutes=minutes)
+    return factories.make_account(provider, paused_until=until, pause_kind=kind, pause_reason="quota 0 of 17")
+
+
+def blocked(team, **fields) -> Card:
+    """The card of one that was looked at, and that nobody may take."""
+    return card(team, "queued", looks=1, price=100, **fields)
+
+
+def test_what_waits_for_a_paused_provider_says_why_and_offers_another(north):
+    paused("revid")
+    factories.make_account("apixo")
+    shown = blocked(north, provider="revid")
+    assert shown.detail == "Revid is paused: no money left there. This is not your budget."
+    assert shown.edit == "Change the provider"
+    html = live.render_card(queries.card_task(shown.task.pk))
+    assert "This is not your budget." in html
+    assert "Change the provider" in html
+
+
+def test_where_all_who_could_take_it_are_paused_the_first_back_says_why(north):
+    paused("revid", "auth")
+    paused("apixo", "maintenance", minutes=1)
+    factories.make_account("apikley")  # has no pro
+    shown = blocked(north)
+    said = "All 2 providers that can do this are paused. Apixo is paused: it is closed for now. It goes on by itself."
+    assert (shown.detail, shown.edit) == (said, "")
+
+
+def test_one_who_could_take_it_is_enough_to_start_by_itself(north):
+    paused("revid")
+    factories.make_account("apixo")
+    assert blocked(north).detail == "Starts by itself"
+
+
+def test_what_no_provider_offers_any_more_says_so(north):
+    factories.make_account("revid", enabled=False)
+    assert blocked(north).detail == "No provider does this at the price that is held. A site admin can look."
+    said = "Revid is off, or does not do this at the price that is held."
+    assert blocked(north, provider="revid").detail == said
+
+
+def test_a_price_above_the_hold_is_not_waited_for_in_silence(north):
+    factories.make_account("revid")
+    assert "at the price that is held" in card(north, "queued", looks=1, price=1, provider="revid").detail
+
+
+def test_why_many_wait_costs_no_more_queries_than_why_one_does(north, django_assert_num_queries):
+    for provider in ("revid", "apixo"):
+        paused(provider)
+    tasks = [blocked(north).task for _ in range(3)]
+    with django_assert_num_queries(3) as asked:
+        assert all("are paused" in shown.detail for shown in cards.of(tasks[:1]))
+    with django_assert_num_queries(len(asked)):
+        assert all("are paused" in shown.detail for shown in cards.of(tasks))
+
+
+def test_what_nobody_has_looked_at_yet_is_asked_nothing(north, django_assert_num_queries):
+    paused("revid")
+    shown = card(north, "queued", provider="revid")
+    with django_assert_num_queries(0):
+        assert (shown.detail, shown.edit) == ("Starts by itself", "")
+
+
 def test_the_settings_are_shown_as_chips(north):
     shown = card(north, "queued", family="flex", seed=41, references=[factories.make_reference(north)])
     assert shown.chips == ["Flex", "1K", "4:3", "1 ref", "seed 41"]

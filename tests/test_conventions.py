@@ -60,6 +60,7 @@ LADDER: list[set[str]] = [
 ]
 SAME_RUNG = {
     ("alerts", "overview"),  # what is told of an account is what its page says
+    ("cards", "routing"),  # who could take a task that waits is decided by routing alone
     ("charts", "money"),  # how credits are written
     ("storage", "imaging"),  # bytes are made safe before they are stored
     ("history", "access"),  # what a member may see is decided by access alone
