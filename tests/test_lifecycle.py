@@ -9,7 +9,7 @@ from django.db import InterfaceError, OperationalError
 from django.test import override_settings
 from django.utils import timezone
 
-from flux2web import accounts, lifecycle, storage
+from flux2web import accounts, bus, lifecycle, storage
 from flux2web.cards import Card
 from flux2web.models import Attempt, Batch, Entry, Event, Price, ProviderAccount, ProviderKey, Reference, State, Task
 from flux2web.orders import Refusal
@@ -47,6 +47,15 @@ def running(task) -> Task:
     task = look(task)
     assert task.state == State.RUNNING
     return task
+
+
+@pytest.fixture
+def told(task):
+    """The tasks that open pages are told of from now on."""
+    heard: list[int] = []
+    hang_up = bus.subscribe(lambda hint: heard.append(hint.task_id) if hint.kind == "task" else None)
+    yield heard
+    hang_up()
 
 
 @pytest.fixture
@@ -541,6 +550,23 @@ class TestLimits:
         assert look(task).state == State.QUEUED
         assert look(age(task, waited_s=901)).state == State.FAILED
         assert sums(north) == (1000, 0, 0)
+
+    def test_open_pages_hear_once_that_nobody_may_take_it_and_again_when_somebody_may(
+        self, task, revid, told, django_capture_on_commit_callbacks
+    ):
+        with django_capture_on_commit_callbacks(execute=True):
+            accounts.pause(revid, Kind.BALANCE, "No money.")
+            look(task)
+            look(task)
+        assert told == [task.pk]
+        accounts.worked(ProviderAccount.objects.get(pk=revid.pk))
+        ProviderAccount.objects.update(rate_count=1, rate_s=3600)
+        revid.refresh_from_db()
+        revid.take_call(task.created)
+        with django_capture_on_commit_callbacks(execute=True):
+            look(task)
+            look(task)
+        assert (told, Task.objects.get().in_line) == ([task.pk] * 2, True)
 
     def test_tries_that_never_reach_a_provider_do_not_make_the_limit_unreachable(self, task, revid, north):
         revid.base_url = "http://127.0.0.1:1"

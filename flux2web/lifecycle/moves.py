@@ -47,7 +47,7 @@ def claim(task_id: int, states: tuple[State, ...], lease_s: float) -> Task | Non
     same = Task.objects.filter(pk=task_id, state=task.state, due_at=task.due_at, looks=task.looks)
     if not same.update(**claimed):
         return None
-    task.gap_s = gap_s  # type: ignore[attr-defined]
+    task.gap_s, task.stood_in_line = gap_s, task.in_line  # type: ignore[attr-defined]
     for name, value in claimed.items():
         setattr(task, name, value)
     return task
