@@ -820,7 +820,7 @@
   }
 
   // What the pages' own scripts share: slots.js, compose.js.
-  window.flux2web = { $, $$, parse, ask, tell, say, plainNotice, SIGNED_OUT, apply, askBalance };
+  window.flux2web = { $, $$, parse, ask, tell, say, plainNotice, renewTokens, SIGNED_OUT, apply, askBalance };
 
   document.addEventListener("click", onClick);
   document.addEventListener("keydown", onKey);

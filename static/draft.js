@@ -3,7 +3,7 @@
    whenever it is sent. Sections: keeping, filling, clearing, earlier prompts, saving to the shelf. */
 (() => {
   "use strict";
-  const { $, $$, parse, ask, tell, say: put } = window.flux2web;
+  const { $, $$, parse, ask, tell, say: put, renewTokens, SIGNED_OUT } = window.flux2web;
   if (!$("#compose")) return;
   const team = document.body.dataset.team;
   const compose = () => $("#compose");
@@ -35,23 +35,43 @@
 
   function keepSoon() {
     clearTimeout(timer);
-    timer = setTimeout(keep, KEEP_MS);
+    timer = setTimeout(() => keep(), KEEP_MS);
   }
 
   /** One after the other, so that the last is what stays. Where the server does not answer, the next change tries again. */
-  async function keep() {
+  async function keep(isSecond = false) {
     clearTimeout(timer);
     await saving;
     const now = draft().toString();
-    if (now === known) return put("draft-said", "Draft kept");
-    saving = post(now);
-    const isKept = await saving;
+    if (now === known) return sayKept();
+    saving = post(now).then(whyNot).catch(() => SILENT);
+    const why = await saving;
     saving = null;
-    if (isKept) { known = now; put("draft-said", "Draft kept"); }
+    if (why === STALE && !isSecond) return keep(true); // its tokens may be fresh now
+    if (!why) known = now;
+    sayKept(why);
+  }
+
+  function sayKept(why = "") {
+    put("draft-said", why ? `Draft not kept: ${why}` : "Draft kept");
+    $("#draft-said").classList.toggle("warn", Boolean(why));
+    if (why) tell(`Draft not kept: ${why}`);
   }
 
   const post = (said, options = {}) =>
-    ask(`/t/${team}/draft/`, { method: "POST", body: new URLSearchParams(said), headers: { "X-CSRFToken": token() }, ...options }).then((answer) => answer.status === 204, () => false);
+    ask(`/t/${team}/draft/`, { method: "POST", body: new URLSearchParams(said), headers: { "X-CSRFToken": token() }, ...options }).catch(() => null);
+
+  const SILENT = "the server does not answer. The next change tries again.";
+  const STALE = "this page is out of date. Reload it.";
+
+  /** Why it was not kept and what to do; "" where it was. */
+  async function whyNot(answer) {
+    if (answer?.status === 204) return "";
+    if (!answer || answer.status >= 500) return SILENT;
+    const renewed = answer.status === 403 ? await renewTokens(await answer.text()) : "";
+    if (answer.redirected || renewed === SIGNED_OUT) return "you are signed out. Sign in again in another tab.";
+    return STALE;
+  }
 
   /** This page may be gone in a moment: what is not kept yet goes without waiting, and is remembered here meanwhile. */
   function leave() {
@@ -272,7 +292,7 @@
   document.addEventListener("htmx:afterRequest", (event) => {
     if (event.target.id !== "compose") return;
     known = lacking().length ? "" : draft().toString();
-    known ? put("draft-said", "Draft kept") : keepSoon();
+    known ? sayKept() : keepSoon();
   });
   addEventListener("pagehide", leave);
   document.addEventListener("visibilitychange", () => document.visibilityState === "hidden" && leave());

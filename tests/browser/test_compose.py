@@ -118,6 +118,26 @@ def test_the_last_words_before_a_reload_are_not_lost(sign_in):
     expect(page.locator("#prompt")).to_have_value("Typed just now, with no time to keep it")
 
 
+def test_a_draft_that_cannot_be_kept_says_so_and_is_kept_after_signing_in_again(sign_in, site):
+    page = sign_in()
+    page.fill("#prompt", "Written while signed in")
+    kept(page)
+    page.context.clear_cookies()
+    page.fill("#prompt", "Written while signed out")
+    expect(page.locator("#draft-said")).to_have_text(
+        "Draft not kept: you are signed out. Sign in again in another tab."
+    )
+    other = page.context.new_page()
+    other.goto(f"{site.url}/accounts/login/")
+    other.fill("[name=login]", "ana@example.com")
+    other.fill("[name=password]", "a long pass phrase 1")
+    other.click("main form button")
+    other.wait_for_url("**/t/north/")
+    page.fill("#prompt", "Written after signing in again")
+    kept(page)
+    assert "after signing in again" in str(site.rows('SELECT "values" FROM flux2web_draft'))
+
+
 def test_clearing_can_be_undone(sign_in, site):
     page = sign_in()
     add(page, GOLD)
