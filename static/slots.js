@@ -90,6 +90,7 @@
 
   function reason(status) {
     if (status === 413) return "too large for this site.";
+    if (status === 408) return "it came too slowly. Take a smaller file or a faster connection.";
     if (status === 200) return "you are signed out. Sign in again in another tab, then try again.";
     if (status === 403) return "this page is out of date, or you may not bring images. Reload it, then try again.";
     return "the server could not take it.";

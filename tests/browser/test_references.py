@@ -216,6 +216,15 @@ def test_an_upload_that_was_cut_off_is_tried_again_while_the_others_go_on(studio
     ready(page, "torn.png", "whole.png")
 
 
+def test_an_upload_that_took_too_long_says_so_and_can_be_tried_again(studio):
+    page = studio()
+    page.route("**/references/", lambda route: route.fulfill(status=408), times=1)
+    add(page, file("slow-line.png"))
+    expect(page.locator(".slot[data-state=refused]")).to_contain_text("slow-line.png: it came too slowly.")
+    page.get_by_role("button", name="Try again").click()
+    ready(page, "slow-line.png")
+
+
 def test_three_are_uploaded_at_once_and_each_tells_how_far_it_is(studio):
     page = studio()
     held, holding = [], [True]
