@@ -6,12 +6,12 @@ tells, however many sweep at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.db.models import BigIntegerField, F, QuerySet, Sum
+from django.db.models import BigIntegerField, F, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
@@ -182,38 +182,62 @@ def _report_text(task: Task, account: ProviderAccount, by: User) -> str:
     return f"{said} {known}, and we looked {task.looks} times."
 
 
-# --- An account that should ring and does not ----------------------------------------------------------------------------
+# --- An account that somebody should look after ----------------------------------------------------------------------------
 
-SILENT = "silent:"
+SILENT, REFUSING = "silent:", "refusing:"
+
+
+@dataclass(frozen=True)
+class Worry:
+    """What is wrong with an account, for a site admin. `kind` is SILENT or REFUSING."""
+
+    kind: str
+    account: ProviderAccount
+    text: str
+    tone: str
+
+    @property
+    def stem(self) -> str:
+        """How the keys of its notices begin: one a day."""
+        return f"{self.kind}{self.account.pk}:"
 
 
 def sweep_accounts(now: datetime | None = None) -> int:
-    """Tell the site admins once a day of each that is silent; put away what was told of those that ring again.
+    """Tell the site admins once a day of each that is silent or refuses us; put away what was told of those that are well.
 
     Returns how many notices were written. For the clock.
     """
     now = now or timezone.now()
+    worries = [*_silent(now), *_refusing(now)]
+    _put_away_mended(worries)
+    return sum(_tell_admins(worry, now) for worry in worries)
+
+
+def _silent(now: datetime) -> list[Worry]:
     silent = health.silent(now)
-    _put_away_mended(silent)
     rows = ProviderAccount.objects.filter(pk__in=silent) if silent else ()
-    return sum(_tell_of_silence(row, silent[row.pk], now) for row in rows)
+    return [Worry(SILENT, row, overview.silent_text(row, silent[row.pk]), "warn") for row in rows]
 
 
-def _put_away_mended(silent: Mapping[int, int]) -> None:
-    told = Notice.objects.filter(key__startswith=SILENT, seen_at=None)
-    for account_id in silent:
-        told = told.exclude(key__startswith=f"{SILENT}{account_id}:")
+def _refusing(now: datetime) -> list[Worry]:
+    return [Worry(REFUSING, row, overview.refusal_text(row), "bad") for row in health.refusing(now)]
+
+
+def _put_away_mended(worries: list[Worry]) -> None:
+    told = Notice.objects.filter(Q(key__startswith=SILENT) | Q(key__startswith=REFUSING), seen_at=None)
+    for worry in worries:
+        told = told.exclude(key__startswith=worry.stem)
     if told.exists():
         notices.put_away(told)
 
 
-def _tell_of_silence(account: ProviderAccount, tasks: int, now: datetime) -> int:
+def _tell_admins(worry: Worry, now: datetime) -> int:
     what: dict[str, Any] = {
-        "key": f"{SILENT}{account.pk}:{now:%Y-%m-%d}",
-        "text": overview.silent_text(account, tasks),
-        "url": overview.account_url(account),
-        "tone": "warn",
-        "instead_of": f"{SILENT}{account.pk}:",
+        "key": f"{worry.stem}{now:%Y-%m-%d}",
+        "text": worry.text,
+        "url": overview.account_url(worry.account),
+        "tone": worry.tone,
+        "instead_of": worry.stem,
     }
     admins = User.objects.filter(is_site_admin=True, is_active=True)
     with write():

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from .models import Attempt, Callback, Failures, ProviderAccount, RoutingRule, State, Task, write
 from .models.tasks import IN_FLIGHT
+from .providers.base import Kind
 
 HOURS = 24
 SAMPLE_MAX = 2000  # newest pictures whose seconds are looked at
@@ -259,6 +260,16 @@ def failures(account: ProviderAccount, limit: int = 10) -> list[Failure]:
 def _not_taken(attempt: Attempt) -> Failure:
     what = attempt.refused_kind if attempt.outcome == Outcome.REFUSED else attempt.outcome
     return Failure(attempt.answered_at or attempt.created, WORDS.get(what, ""), attempt.message, attempt.task)
+
+
+# --- Who refuses us altogether -------------------------------------------------------------------------------------------
+
+
+def refusing(now: datetime) -> QuerySet[ProviderAccount]:
+    """Accounts that somebody must mend: their key or balance was refused in the last day, and nothing accepted since. That
+    the pause is over mends nothing: the next try begins another."""
+    rows = ProviderAccount.objects.switched_on().filter(pause_kind__in=(Kind.AUTH, Kind.BALANCE))
+    return rows.filter(paused_until__gt=now - timedelta(hours=HOURS))
 
 
 # --- Who should ring and does not -----------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from .models import (
     Usage,
 )
 from .money import credits_text, format_credits
-from .providers.base import Provider
+from .providers.base import Kind, Provider
 
 LOW_PERCENT, SCARCE_PERCENT = 80, 95
 UNCERTAIN_AFTER = timedelta(minutes=10)
@@ -271,8 +271,16 @@ def _silent(now: datetime) -> list[Matter]:
 
 def silent_text(account: ProviderAccount, tasks: int) -> str:
     """What is known, and that nothing is lost by it."""
-    said = f"{_name(account.provider)} was asked to ring and did not, for {tasks} tasks that ended in the last hour."
+    said = f"{_name(account.provider)} was asked for callbacks and sent none, for {tasks} tasks that ended in the last hour."
     return f"{said} Pictures come all the same, only later: we look by ourselves."
+
+
+def refusal_text(account: ProviderAccount) -> str:
+    """Who takes nothing until somebody acts, and what to do."""
+    name = _name(account.provider)
+    if account.pause_kind == Kind.BALANCE:
+        return f"No money is left at {name}, so it takes no task. Pay in there, then resume it."
+    return f"{name} refuses this site’s key, so it takes no task. Set a key that works."
 
 
 def _unpriced(now: datetime) -> list[Matter]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
 from django.db.models import F
 from django.utils import timezone
 
-from flux2web import alerts, ledger
+from flux2web import accounts, alerts, ledger
 from flux2web.clock import Clock
 from flux2web.models import Budget, Membership, Notice, Period, State, Usage, write
+from flux2web.providers.base import Kind
 
 from . import factories
 from .test_races import at_once
@@ -242,3 +243,44 @@ def test_a_duty_that_fails_keeps_the_clock_from_no_other(north, cleo, monkeypatc
     monkeypatch.setattr(ledger, "renew_due", trip)
     Clock().tick()
     assert Notice.objects.get().text.startswith("You have used 412")
+
+
+# --- An account that refuses us ------------------------------------------------------------------------------------------
+
+
+def told() -> list[str]:
+    return list(Notice.objects.filter(seen_at=None).order_by("pk").values_list("text", flat=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (Kind.AUTH, "Revid refuses this site’s key, so it takes no task. Set a key that works."),
+        (Kind.BALANCE, "No money is left at Revid, so it takes no task. Pay in there, then resume it."),
+    ],
+)
+def test_site_admins_are_told_once_a_day_of_an_account_that_refuses_us(sam, ana, kind, said):
+    revid = factories.make_account("revid")
+    accounts.pause(revid, kind, "their own words")
+    assert (alerts.sweep_accounts(), alerts.sweep_accounts()) == (1, 0)
+    notice = Notice.objects.get()
+    assert (notice.user, notice.tone, notice.text) == (sam, "bad", said)
+    assert notice.url == "/console/providers/revid/"
+
+
+def test_it_stands_while_the_next_try_is_waited_for_and_goes_when_one_is_taken(sam):
+    revid = factories.make_account("revid")
+    until = accounts.pause(revid, Kind.BALANCE, "no money")
+    alerts.sweep_accounts()
+    alerts.sweep_accounts(until + timedelta(minutes=1))
+    assert len(told()) == 1
+    revid.refresh_from_db()
+    accounts.worked(revid)
+    alerts.sweep_accounts()
+    assert told() == []
+
+
+@pytest.mark.parametrize("kind", [Kind.RATE, Kind.MAINTENANCE, Kind.PROVIDER])
+def test_of_what_ends_by_itself_nobody_is_told(sam, kind):
+    accounts.pause(factories.make_account("revid"), kind, "later")
+    assert alerts.sweep_accounts() == 0

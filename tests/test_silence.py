@@ -81,7 +81,7 @@ def test_the_site_admins_are_told_once_a_day(north, revid, sam, ana):
     assert (alerts.sweep_accounts(), alerts.sweep_accounts()) == (1, 0)
     notice = Notice.objects.get()
     assert (notice.user, notice.tone, notice.url) == (sam, "warn", "/console/providers/revid/")
-    assert "Revid was asked to ring and did not, for 5 tasks that ended in the last hour." in notice.text
+    assert "Revid was asked for callbacks and sent none, for 5 tasks that ended in the last hour." in notice.text
     tomorrow = timezone.now() + timedelta(days=1)
     Task.objects.update(finished_at=tomorrow)
     assert alerts.sweep_accounts(tomorrow + timedelta(minutes=1)) == 1
@@ -106,16 +106,16 @@ def test_one_that_is_mended_leaves_anothers_notice_alone(north, revid, sam):
     assert [text.split()[0] for text in told()] == ["Apixo"]
 
 
-def test_while_all_ring_the_sweep_asks_three_times(north, revid, sam, django_assert_num_queries):
+def test_while_all_is_well_the_sweep_asks_four_times(north, revid, sam, django_assert_num_queries):
     finish(north, revid, rung_at=timezone.now())
-    with django_assert_num_queries(3):  # the accounts, their tasks, and what was told before
+    with django_assert_num_queries(4):  # the accounts, their tasks, who refuses us, and what was told before
         alerts.sweep_accounts()
 
 
 def test_the_console_says_so_in_three_places(client_for, north, revid, sam):
     finish(north, revid)
     for address in ("/console/", "/console/providers/", "/console/providers/revid/"):
-        assert "Revid was asked to ring and did not" in client_for(sam).get(address).content.decode(), address
+        assert "Revid was asked for callbacks and sent none" in client_for(sam).get(address).content.decode(), address
 
 
 def test_a_pretend_account_leads_to_its_own_page(client_for, north, sam):
@@ -124,4 +124,4 @@ def test_a_pretend_account_leads_to_its_own_page(client_for, north, sam):
     alerts.sweep_accounts()
     url = Notice.objects.get().url
     assert url == "/console/providers/revid/sandbox/"
-    assert "did not" in client_for(sam).get(url).content.decode()
+    assert "sent none" in client_for(sam).get(url).content.decode()
