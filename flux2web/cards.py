@@ -46,6 +46,7 @@ RETRY = Action("retry", "Retry", "rotate-ccw", "maker")
 RUN_AGAIN = Action("retry", "Run again", "rotate-ccw", "maker")
 LOOK = Action("check", "Look now", "eye", "maker")
 REPORT = Action("report", "Report", "triangle-alert", "author")
+DELETE = Action("delete", "Delete", "trash-2", "author")
 LOOK_IF_SLOW = Action("check", "Look now", "eye", "maker", when="slow")
 
 # state: icon ("" draws the ring), headline, buttons
@@ -296,7 +297,7 @@ class Card:
     @property
     def _actions(self) -> tuple[Action, ...]:
         if self.is_gone:
-            return (RUN_AGAIN,)
+            return RUN_AGAIN, DELETE
         return () if self._is_refused else FACES[self.task.state][2]
 
     def _priced(self, action: Action) -> Action:

@@ -178,12 +178,12 @@ def test_what_the_stop_rule_ended_says_so(north):
     assert card(north, "cancelled", fail_message=said).detail == said
 
 
-def test_a_picture_whose_file_is_gone_says_so_and_may_be_made_again(north):
+def test_a_picture_whose_file_is_gone_says_so_and_may_be_made_again_or_thrown_away(north):
     task = factories.make_task(north, state="done", price=24)
     Result.objects.update(purged_at=timezone.now(), key="")
     shown = Card(queries.card_task(task.pk))
     assert shown.headline == "The original is no longer available"
-    assert verbs(shown) == [("Run again · 24", 24)]
+    assert verbs(shown) == [("Run again · 24", 24), ("Delete", 0)]
     assert "<img" not in live.render_card(shown.task)
 
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from PIL import Image
 
 from flux2web import queries, shelf
-from flux2web.models import Budget, Collection, Comment, Membership, Notice, Reference, State, Task
+from flux2web.models import Budget, Collection, Comment, Membership, Notice, Reference, Result, State, Task
 
 from . import factories
 from .pictures import picture
@@ -538,6 +538,16 @@ def test_a_picture_too_large_to_upload_is_an_image_all_the_same(client_for, cleo
     task.result.save()
     client_for(cleo).post(url(task, "use"))
     assert Reference.objects.get().mime == "image/jpeg"
+
+
+def test_the_page_of_a_picture_whose_file_is_gone_shows_none_and_offers_what_is_left(client_for, cleo, north):
+    task = done(north, cleo)
+    Result.objects.update(purged_at=timezone.now(), key="")
+    said = text(client_for(cleo).get(url(task)))
+    assert "The original is no longer available" in said
+    assert "/results/" not in said
+    assert "Download" not in said
+    assert (said.count(url(task, "retry")), said.count(url(task, "delete"))) == (1, 1)
 
 
 def test_a_picture_whose_file_is_lost_is_no_image_and_that_is_said(client_for, cleo, north):
