@@ -285,6 +285,17 @@ def test_a_copy_of_what_is_lost_or_unreadable_is_refused_in_words(client_for, ev
     assert taken(client_for(eve), owl, "png").status_code == 422
 
 
+def test_a_picture_that_is_lost_says_so_where_it_would_be(client_for, eve, owl):
+    for key in (owl.result.key, owl.result.key_320):
+        default_storage.delete(key)
+    for variant in ("original", "320"):
+        answer = taken(client_for(eve), owl, variant)
+        assert (answer.status_code, answer["Content-Type"]) == (404, "image/svg+xml")
+        assert (b"no longer available" in answer.content, answer["Cache-Control"]) == (True, "no-store")
+    assert taken(client_for(eve), owl, "640").status_code == 200
+    assert taken(client_for(eve), owl, "download")["Content-Type"].startswith("text/html")
+
+
 # --- Kept by browsers --------------------------------------------------------------------------------------------------------
 
 

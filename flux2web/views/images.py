@@ -15,6 +15,10 @@ HOSTED_POLICY = "default-src 'none'; sandbox"
 RESULT_KEYS = {"original": "key", "download": "key", "640": "key_640", "320": "key_320"}
 FORMS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
 THUMB_MIME = "image/webp"
+# In the place of a picture that our storage has lost; what can be done about it stands around it.
+LOST = """<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">
+<rect width="100%" height="100%" fill="#50555c"/><text x="50%" y="50%" fill="#fff" text-anchor="middle"
+font-family="system-ui, sans-serif" font-size="{size}">The original is no longer available</text></svg>"""
 CONVERTING_MAX, CONVERTING_WAIT_S = imaging.CHILDREN_MAX + 1, 10  # so that pages always find a thread
 _converting = BoundedSemaphore(CONVERTING_MAX)
 
@@ -30,7 +34,19 @@ def result(request: HttpRequest, member: Membership, task_id: int, variant: str)
         return _made_for(request, row, FORMS.get(variant, ""))
     mime = row.mime if RESULT_KEYS[variant] == "key" else THUMB_MIME
     name = f"flux2web-{task_id}.{storage.EXTENSIONS[row.mime]}" if variant == "download" else None
-    return _file(request, getattr(row, RESULT_KEYS[variant]), mime, download_name=name)
+    try:
+        return _file(request, getattr(row, RESULT_KEYS[variant]), mime, download_name=name)
+    except Http404:
+        if name:
+            raise
+        return _lost(row)
+
+
+def _lost(row: Result) -> HttpResponse:
+    drawn = LOST.format(width=row.width_px, height=row.height_px, size=row.width_px // 20)
+    answer = HttpResponse(drawn, status=404, content_type="image/svg+xml")
+    answer["Cache-Control"] = "no-store"
+    return answer
 
 
 def _made_for(request: HttpRequest, row: Result, form: str) -> HttpResponse:
