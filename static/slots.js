@@ -114,8 +114,8 @@
 
   function busy(slot, name, words) {
     slot.dataset.state = "uploading";
-    slot.innerHTML = `<span class="step num"></span><progress max="100" value="0"></progress><span class="no" aria-hidden="true"></span>${REMOVE}`;
-    slot.title = name;
+    slot.innerHTML = `<span class="step num"></span><progress max="100" value="0"></progress><span class="called clip" aria-hidden="true"></span><span class="no" aria-hidden="true"></span>${REMOVE}`;
+    slot.title = $(".called", slot).textContent = name;
     $("progress", slot).setAttribute("aria-label", `Uploading ${name}`);
     step(slot, words, 0);
     renumber();

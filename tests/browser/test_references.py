@@ -167,6 +167,17 @@ def test_the_name_of_an_image_goes_where_the_cursor_is(studio):
     expect(page.locator("#prompt")).to_have_value("Put image 2 beside the door")
 
 
+@BOTH
+def test_each_image_is_called_by_its_name_without_a_pointer_over_it(studio, wide):
+    page = studio(wide)
+    page.route("**/references/", lambda route: None, times=1)
+    add(page, file("held-in-the-air.png"), file("a-rather-long-name-of-a-heron-at-low-tide.png"))
+    for name in ("held-in-the-air.png", "a-rather-long-name-of-a-heron-at-low-tide.png"):
+        expect(page.locator("#slots").get_by_text(name, exact=True)).to_be_visible()
+    expect(page.locator("#slots img")).to_have_count(1)
+    no_sideways_scroll(page)
+
+
 def test_what_is_too_large_is_known_before_it_is_sent_and_shrunk_by_who_agrees(studio):
     page = studio()
     sent = []
