@@ -111,7 +111,7 @@ class TestCeiling:
 class TestStopAfter:
     @pytest.fixture
     def batch(self, member, peer) -> Batch:
-        peer.answers = [peer.refuse(501)] * 8
+        peer.answers = [peer.refuse(422)] * 8
         return press(member, count=6, stop_after=2, provider="revid")
 
     def test_so_many_failures_end_what_still_waits(self, batch, north):
@@ -137,7 +137,7 @@ class TestStopAfter:
         batch = press(member, count=3, stop_after=1, provider="revid")
         first, second, third = batch.tasks.order_by("pk")
         assert look(first).state == State.RUNNING
-        peer.answers = [peer.refuse(501)]
+        peer.answers = [peer.refuse(422)]
         assert look(second).state == State.FAILED
         assert look(third).state == State.CANCELLED
         peer.jobs.update(dict.fromkeys(peer.jobs, "success"))
@@ -145,7 +145,7 @@ class TestStopAfter:
         assert sums(north) == (1000, 0, 10)
 
     def test_without_the_rule_failures_end_nothing(self, member, peer):
-        peer.answers = [peer.refuse(501)] * 3
+        peer.answers = [peer.refuse(422)] * 3
         batch = press(member, count=4, provider="revid")
         states = [look(task).state for task in batch.tasks.order_by("pk")]
         assert states == [State.FAILED] * 3 + [State.RUNNING]
@@ -158,7 +158,7 @@ class TestRetryFailed:
         batch = press(member, rest=CELLS, provider="revid")
         tasks = list(batch.tasks.order_by("pk"))
         look(tasks[0])
-        peer.answers = [peer.refuse(501)] * 2
+        peer.answers = [peer.refuse(422)] * 2
         for task in tasks[1:]:
             look(task)
         return batch
