@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
 from django.db.models import Count, Exists, F, OuterRef, QuerySet, Sum
@@ -21,6 +21,7 @@ from .providers.base import Kind
 HOURS = 24
 SAMPLE_MAX = 2000  # newest pictures whose seconds are looked at
 KNOWN_FROM = 5  # tasks; fewer say nothing about an account
+SLOW_TIMES = 3  # whoever takes so many times what the others take is not well
 RINGS_SAMPLE = 20  # newest tasks: who stops ringing is known for it after a few
 RINGS_PERCENT = 90  # of them; whoever rings for fewer is asked instead
 # Failures that speak of the provider, not of what was asked for (providers.base.Kind).
@@ -36,6 +37,7 @@ class Record:
     median_s: float | None = None
     p90_s: float | None = None
     rings_percent: int | None = None  # of its newest tasks that it was to ring for, for how many it did before the end
+    slow: bool = False  # beside the others
 
     @property
     def total(self) -> int:
@@ -54,23 +56,33 @@ def record_of(account: ProviderAccount) -> Record:
 
 def is_healthy(account: ProviderAccount, rule: RoutingRule) -> bool:
     """Well until known otherwise."""
-    share = record_of(account).share_percent
-    return share is None or share >= rule.healthy_percent
+    record = record_of(account)
+    return not record.slow and (record.share_percent is None or record.share_percent >= rule.healthy_percent)
 
 
 def rings(account: ProviderAccount) -> bool:
     """Whether its callbacks come, so that nobody needs to ask before a picture's usual time is over."""
     record = record_of(account)
-    return record.p90_s is not None and (record.rings_percent or 0) >= RINGS_PERCENT
+    return record.median_s is not None and (record.rings_percent or 0) >= RINGS_PERCENT
 
 
 def take_stock(now: datetime | None = None) -> None:
     """Work out every account's record anew, and forget what was counted before it. For the clock."""
     now = now or timezone.now()
     Failures.objects.filter(hour__lte=now - timedelta(hours=HOURS)).delete()
-    for account in ProviderAccount.objects.all():
-        record = measure(account, now - timedelta(hours=HOURS))
-        ProviderAccount.objects.filter(pk=account.pk).update(record=asdict(record), recorded_at=now)
+    for sandbox in (False, True):
+        rows = ProviderAccount.objects.filter(sandbox=sandbox)
+        records = {account.pk: measure(account, now - timedelta(hours=HOURS)) for account in rows}
+        for pk, record in records.items():
+            others = [other for key, other in records.items() if key != pk]
+            found = asdict(replace(record, slow=_is_slow(record, others)))
+            ProviderAccount.objects.filter(pk=pk).update(record=found, recorded_at=now)
+
+
+def _is_slow(record: Record, others: list[Record]) -> bool:
+    """Beside the median of the others, of those that are known."""
+    known = [other.median_s for other in others if other.median_s is not None]
+    return record.median_s is not None and bool(known) and record.median_s > SLOW_TIMES * statistics.median(known)
 
 
 def measure(account: ProviderAccount, since: datetime) -> Record:
@@ -100,6 +112,7 @@ def _unanswered(account: ProviderAccount, since: datetime) -> int:
 def _rings_percent(account: ProviderAccount, since: datetime) -> int | None:
     """A ring after the end told nothing: whoever always rings late would never be asked again."""
     in_time = Callback.objects.filter(attempt=OuterRef("pk"), received__lte=OuterRef("task__finished_at"))
+    in_time = in_time.exclude(signature=Callback.Signature.BAD)  # such a ring makes nobody look
     to_ring = account.attempts.filter(with_callback=True, outcome=Attempt.Outcome.ACCEPTED)
     ended = to_ring.filter(created__gte=since, task__finished_at__isnull=False).order_by("-created")
     rung = list(ended.annotate(rung=Exists(in_time)).values_list("rung", flat=True)[:RINGS_SAMPLE])

@@ -19,8 +19,8 @@ from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from . import access, http, imaging, queries, rates, storage
-from .models import LIVE, Hosting, Membership, Reference, Result, TaskReference, write
+from . import access, http, imaging, queries, rates, search, shelf, storage
+from .models import LIVE, Hosting, Membership, Reference, Result, Task, TaskReference, write
 from .models.base import new_token
 from .providers.base import REFERENCES_MAX
 from .shelf import Refused, clean
@@ -146,7 +146,9 @@ def share(member: Membership, reference: Reference) -> None:
     """For the whole team from now on. Raises Refused."""
     if not member.may_make or reference.user_id != member.user_id:
         raise Refused("Only who uploaded it can show it to the team.")
-    access.references(member).filter(pk=reference.pk).update(private=False)
+    with write():
+        access.references(member).filter(pk=reference.pk).update(private=False)
+        search.put(shelf.words_of(Task.objects.filter(task_references__reference=reference)))  # its name finds them now
 
 
 # --- Open addresses --------------------------------------------------------------------------------------------------------

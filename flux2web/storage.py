@@ -92,8 +92,8 @@ def save_reference(
 def _same_or_new(row: Reference) -> Reference:
     with write():
         Team.objects.select_for_update(no_key=True).get(pk=row.team_id)  # a form posted twice at once queues here
-        same = {"team": row.team, "user": row.user, "sha256": row.sha256, "key": row.key, "deleted_at": None}
-        known = Reference.objects.filter(**same).first()
+        same = {"team": row.team, "user": row.user, "sha256": row.sha256, "key": row.key, "private": row.private}
+        known = Reference.objects.filter(**same, deleted_at=None).first()
         if known is None:
             row.save(force_insert=True)
         return known or row

@@ -45,7 +45,10 @@ def empty_library() -> int:
         old.update(purged_at=timezone.now())
     try:
         while rows := list(Reference.objects.exclude(purged_at=None)[:CHUNK]):
-            _forget_images(rows)
+            for row in rows:
+                for key in {row.key, row.thumb_key}:
+                    _forget_image_file(key)
+                row.delete()
             gone += len(rows)
     except storage.StorageDown as error:
         log.warning("files of the library stay until storage is back", error=repr(error))
@@ -54,20 +57,17 @@ def empty_library() -> int:
     return gone
 
 
-def _forget_images(rows: list[Reference]) -> None:
+def _forget_image_file(key: str) -> None:
     """Somebody else's upload of the same bytes is the same file: one that comes at this very moment gets it back."""
-    keys = {key for row in rows for key in (row.key, row.thumb_key)}
-    thrown = keys - _images_in_use(keys)
-    kept = {key: data for key in thrown if (data := storage.read_if_there(key)) is not None}
-    storage.delete_files(thrown)
-    for key in _images_in_use(thrown):
-        storage.put_back(key, kept[key])
-    Reference.objects.filter(pk__in=[row.pk for row in rows]).delete()
+    data = None if _is_in_use(key) else storage.read_if_there(key)
+    if data is not None:
+        storage.delete_files([key])
+        if _is_in_use(key):
+            storage.put_back(key, data)
 
 
-def _images_in_use(keys: set[str]) -> set[str]:
-    others = Reference.objects.filter(Q(key__in=keys) | Q(thumb_key__in=keys), purged_at=None)
-    return {key for row in others for key in (row.key, row.thumb_key)} & keys
+def _is_in_use(key: str) -> bool:
+    return Reference.objects.filter(Q(key=key) | Q(thumb_key=key), purged_at=None).exists()
 
 
 def _purge(limit: datetime) -> int:

@@ -73,6 +73,22 @@ def test_what_is_made_from_a_private_picture_is_private_and_from_a_shared_one_is
     assert not Reference.objects.latest("pk").private
 
 
+def test_made_anew_after_its_picture_became_private_it_is_private(client_for, cleo, north):
+    task = drawn(factories.make_task(north, user=cleo, state=State.DONE), "red")
+    client_for(cleo).post(f"{LIBRARY}from/{task.pk}/")
+    Task.objects.filter(pk=task.pk).update(private=True)
+    client_for(cleo).post(f"{LIBRARY}from/{task.pk}/")
+    assert [row.private for row in Reference.objects.order_by("pk")] == [False, True]
+
+
+def test_shown_to_the_team_it_is_found_by_its_name(client_for, cleo, dan, membership, north, image, shown):
+    search.put(shelf.words_of([shown]))
+    dans = client_for(membership(dan, north).user)
+    assert "Heron with balloons" not in page(dans, "/t/north/history/", q="birthday")
+    client_for(cleo).post(f"{LIBRARY}{image.pk}/share/")
+    assert "Heron with balloons" in page(dans, "/t/north/history/", q="birthday")
+
+
 def test_its_author_sees_it_in_the_library_the_picker_and_by_its_id_and_nobody_else_does(cast, client_for, image):
     for name, status in (("cleo", 200), ("dan", 404), ("ben", 404), ("ana", 404)):
         client = client_for(cast[name])

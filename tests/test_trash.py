@@ -210,6 +210,23 @@ def test_who_died_between_row_and_file_or_file_and_row_is_followed_by_the_next_p
     assert (there(files_of(old)), rows.count()) == ([False] * 2, 0)
 
 
+def test_what_was_stored_anew_since_a_pass_that_died_stays(north, cleo, dan, monkeypatch):
+    old, read = out_of_the_library(north, cleo), storage.read_if_there
+    Reference.objects.filter(pk=old.pk).update(purged_at=timezone.now())
+    storage.delete_files(files_of(old))
+
+    def read_then_uploaded(key):
+        data = read(key)
+        factories.make_reference(north, user=dan, key=old.key, thumb_key=old.thumb_key)
+        for each in files_of(old):
+            factories.store(each)
+        return data
+
+    monkeypatch.setattr(storage, "read_if_there", read_then_uploaded)
+    assert trash.empty_library() == 1
+    assert there(files_of(old)) == [True] * 2
+
+
 def dies(*_):
     raise SystemExit
 

@@ -12,7 +12,9 @@ from ..models import Attempt
 
 ASK_AGAIN_S = 15  # a task that no account may take is looked at this often
 CALLBACK_PATIENCE = 3  # an attempt that may be called back is polled this many times slower
-QUIET_TIMES, QUIET_MAX_S = 2, 300  # where callbacks come, not before so many times what most pictures take
+# Where callbacks come, nobody asks before so many times what pictures take. Of the median: what was asked for late, because
+# its ring was lost, must not make the next ones wait longer.
+QUIET_TIMES, QUIET_MAX_S = 3, 300
 
 
 def backoff_s(strikes: int) -> float:
@@ -47,4 +49,4 @@ def _quiet_s(attempt: Attempt) -> float:
     """The age at which a task that we are to be rung for is asked after; 0 where rings do not come, and once one came."""
     if attempt.rung_at or not (attempt.with_callback and health.rings(attempt.account)):
         return 0
-    return min(QUIET_TIMES * (health.record_of(attempt.account).p90_s or 0), QUIET_MAX_S)
+    return min(QUIET_TIMES * (health.record_of(attempt.account).median_s or 0), QUIET_MAX_S)
