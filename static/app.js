@@ -758,12 +758,12 @@
 
   /** What a card's buttons copy. */
   const TAKEN = {
-    id: (card) => `Task ${card.dataset.task}`,
+    id: (card) => card.dataset.task,
     link: (card) => $(".said a", card).href,
     prompt: (card) => wholePrompt($(".said a", card)),
     error: (card) => {
       const said = [".what", ".detail", ".print"].map((part) => $(part, card)?.textContent.trim()).filter(Boolean);
-      return `${TAKEN.id(card)}: ${said.map((text) => text.replace(/\.?$/, ".")).join(" ")}`;
+      return `Task ${TAKEN.id(card)}: ${said.map((text) => text.replace(/\.?$/, ".")).join(" ")}`;
     },
   };
 

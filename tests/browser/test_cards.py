@@ -111,6 +111,15 @@ def test_the_code_and_the_whole_error_are_in_the_details_and_can_be_copied(table
     )
 
 
+def test_the_id_of_a_task_is_copied_as_a_number(table, sign_in):
+    page = sign_in()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    unclear = card(page, "Nobody knows")
+    unclear.get_by_role("button", name="Copy task id").click()
+    expect(unclear.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == unclear.get_attribute("data-task")
+
+
 def renewed(page: Page, prompt: str, version: int, word: str) -> None:
     """As if the server had drawn this card anew."""
     page.evaluate(
@@ -161,7 +170,7 @@ def test_a_picture_becomes_an_image_of_the_form_from_its_card(table, sign_in, si
     studio(page, site)
     made = card(page, "Three prompts, done")
     made.hover()
-    made.get_by_role("button", name="as reference").click()
+    made.get_by_role("button", name="as image").click()
     page.wait_for_url("**references=*")
     expect(page.locator("#slots img")).not_to_have_count(0)
 
