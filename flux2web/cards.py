@@ -263,7 +263,7 @@ class Card:
         task = self.task
         shown = [task.family.title(), task.resolution, task.aspect_ratio]
         if task.reference_count:
-            shown.append(f"{task.reference_count} ref{'' if task.reference_count == 1 else 's'}")
+            shown.append(f"{task.reference_count} image{'' if task.reference_count == 1 else 's'}")
         return shown if task.seed is None else [*shown, f"seed {task.seed}"]
 
     @property

@@ -285,7 +285,7 @@ def test_what_nobody_has_looked_at_yet_is_asked_nothing(north, django_assert_num
 
 def test_the_settings_are_shown_as_chips(north):
     shown = card(north, "queued", family="flex", seed=41, references=[factories.make_reference(north)])
-    assert shown.chips == ["Flex", "1K", "4:3", "1 ref", "seed 41"]
+    assert shown.chips == ["Flex", "1K", "4:3", "1 image", "seed 41"]
 
 
 def test_the_alternative_text_is_the_start_of_the_prompt_cut_at_a_word():

@@ -165,7 +165,7 @@ def test_a_picture_used_as_reference_takes_the_next_free_place_of_the_draft(sign
     page.fill("#prompt", "Like image 1, at night")
     for places in (1, 2):
         page.goto(f"{site.url}{pictures[places]}")
-        page.get_by_role("button", name="Use as reference").click()
+        page.get_by_role("button", name="Use as image").click()
         expect(page.locator("#slots img")).to_have_count(places)
         expect(page.locator("#prompt")).to_have_value("Like image 1, at night")
     page.goto(f"{site.url}{pictures[0]}")
