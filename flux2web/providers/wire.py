@@ -411,16 +411,16 @@ def _check_shape(request: Request, can: Capabilities) -> str:
     if request.aspect_ratio != "auto":
         return "" if request.aspect_ratio in can.aspect_ratios else f"does not draw {request.aspect_ratio}"
     if not can.auto_ratio:
-        return "cannot take the shape from a reference"
-    return "" if request.references else "needs a reference to take the shape from"
+        return "cannot take the shape from an image"
+    return "" if request.references else "needs an image to take the shape from"
 
 
 def _check_references(request: Request, can: Capabilities) -> str:
     if len(request.references) > can.max_references:
-        return f"takes at most {can.max_references} references"
+        return f"takes at most {can.max_references} images"
     if can.takes_uploads or all(reference.url for reference in request.references):
         return ""
-    return "fetches references itself, and they have no public address"
+    return "fetches images itself, and they have no public address"
 
 
 def read_bytes(vendor: Provider, reference: Reference) -> bytes:
@@ -429,7 +429,7 @@ def read_bytes(vendor: Provider, reference: Reference) -> bytes:
         with reference.open() as file:
             return file.read()
     except Exception as exc:
-        message = f"was not asked: a reference could not be read here ({type(exc).__name__})"
+        message = f"was not asked: an image could not be read here ({type(exc).__name__})"
         raise ProviderError(Kind.PROVIDER, f"{vendor.name} {message}", sent="no", code=OUR_STORAGE) from exc
 
 
