@@ -36,9 +36,10 @@ SETTINGS = (
 )  # of the compose form, kept as they were typed
 SETTING_MAX_CHARS = 20
 TAKEN = "There is a prompt called “{}” already. Choose another title, or change that one."
-FULL = f"The shelf holds {SHELF_MAX:,} prompts. Delete one that nobody uses first."
+FULL = f"The shelf holds {SHELF_MAX:,} prompts. Take one off the shelf first that nobody uses."
 GONE = "This prompt is not on the shelf any more."
 MAY_NOT = "Only who put it there, or a team admin, can change this prompt."
+NOT_FROM_IT = "What stands in the form was not begun from this prompt. Nothing was changed: save it as a new one."
 
 
 class Refused(Exception):
