@@ -424,7 +424,7 @@ def test_a_reference_that_is_gone_stops_it(granted, north, cleo, settings):
     reference = factories.make_reference(north)
     request = granted(references=(reference.pk,))
     Reference.objects.update(deleted_at=timezone.now())
-    assert "Image 1 is not in this team's references any more" in not_sent(request, cleo)
+    assert "Image 1 is not among this team's images any more" in not_sent(request, cleo)
 
 
 def test_a_viewer_sends_nothing(granted, cleo):

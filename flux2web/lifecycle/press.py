@@ -139,7 +139,7 @@ def _own_references(member: Membership, order: Order) -> dict[int, Reference]:
     rows = access.references(member).in_bulk(order.references)
     for number, reference_id in enumerate(order.references, 1):
         if reference_id not in rows:
-            message = f"Image {number} is not in this team's references any more. Remove it or upload it again."
+            message = f"Image {number} is not among this team's images any more. Remove it or upload it again."
             raise _RolledBack(Refusal("reference", "references", message))
     return rows
 
