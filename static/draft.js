@@ -258,13 +258,20 @@
     const box = document.getElementById(id);
     box.showPopover();
     if (id === "own-prompts") showEarlier();
-    else if (!$("#keep-form", box)) $("#keep-body", box).replaceWith(emptyKeep.cloneNode(true));
+    else offerKeep(box);
     $("input:not([type=hidden])", box).focus();
   }
 
   // --- saving to the shelf --------------------------------------------------------------------------------------------
 
   const emptyKeep = $("#keep-body").cloneNode(true);
+
+  /** Anew, where the last one was saved. The place of a prompt is taken only by what was begun from it. */
+  function offerKeep(box) {
+    if (!$("#keep-form", box)) $("#keep-body", box).replaceWith(emptyKeep.cloneNode(true));
+    const fill = $("#fill-form", box);
+    if (fill) fill.hidden = !fill.action.endsWith(`/${$("[name=saved]", compose()).value}/fill/`);
+  }
 
   document.addEventListener("submit", async (event) => {
     const form = event.target;
@@ -279,7 +286,6 @@
     $("#keep-body").replaceWith(fresh);
     const row = $("[data-saved]", fresh);
     if (!row) return $("input[aria-invalid], button", fresh)?.focus();
-    if (form.id === "keep-form") $("#fill-form", emptyKeep)?.remove(); // of the prompt that this was begun from before
     $("[name=saved]", compose()).value = row.dataset.saved;
     keepSoon();
   });

@@ -379,10 +379,32 @@ def test_without_a_script_its_page_takes_over_what_the_draft_says(browser, north
 @pytest.mark.parametrize("prompt", ["", "x" * 50_000, "\ufffd"])
 def test_what_is_no_prompt_does_not_take_its_place(browser, north, cleo, prompt):
     row = keep(north, cleo)
-    answer = browser.post(f"{SHELF}{row.pk}/fill/", {"prompt": prompt}, headers=HTMX)
+    answer = browser.post(f"{SHELF}{row.pk}/fill/", {"prompt": prompt, "saved": row.pk}, headers=HTMX)
     assert answer.status_code == 422
+    assert "not begun from" not in text(answer)
     assert 'role="alert"' in text(answer)
     assert SavedPrompt.objects.get().text == row.text
+
+
+@pytest.mark.parametrize("begun_from", ["", "another", "0"])
+def test_a_form_that_was_not_begun_from_it_does_not_take_its_place(browser, north, cleo, begun_from):
+    row, another = keep(north, cleo), keep(north, cleo, title="Crane")
+    said = {"prompt": "An owl", "saved": another.pk if begun_from == "another" else begun_from}
+    answer = browser.post(f"{SHELF}{row.pk}/fill/", said, headers=HTMX)
+    assert answer.status_code == 422
+    assert "not begun from this prompt" in text(answer)
+    row.refresh_from_db()
+    assert row.text == "A {bird} in {style}"
+
+
+def test_a_draft_that_another_has_replaced_does_not_take_its_place(browser, north, cleo, me):
+    row = keep(north, cleo)
+    drafts.keep(me, QueryDict(urlencode({"prompt": "An owl", "saved": row.pk})))
+    assert "Save the form to this prompt" in text(browser.get(f"{SHELF}{row.pk}/"))
+    drafts.keep(me, QueryDict(urlencode({"prompt": "Of another tab", "saved": ""})))
+    assert "not begun from this prompt" in text(browser.post(f"{SHELF}{row.pk}/fill/", follow=True))
+    row.refresh_from_db()
+    assert row.text == "A {bird} in {style}"
 
 
 def test_who_may_not_change_it_is_not_offered_to(client_for, north, cleo, dan, revid):

@@ -139,11 +139,10 @@ def change(request: HttpRequest, member: Membership, prompt_id: int) -> HttpResp
 @access.team(Role.MEMBER)
 def fill(request: HttpRequest, member: Membership, prompt_id: int) -> HttpResponse:
     """What a compose form says takes the place of what is there: the one that was sent along, else this member's draft."""
-    row = _own(member, prompt_id)
+    row, problem = _own(member, prompt_id), ""
     sent = request.POST if "prompt" in request.POST else QueryDict(urlencode(drafts.kept(member), doseq=True))
-    text, problem = sent.get("prompt", "").replace("\r\n", "\n").strip(), ""
     try:
-        promptbook.fill(member, row, text=text, **_of_compose(member, sent))
+        _fill(member, row, sent)
     except Refused as refused:
         problem = str(refused)
     if request.htmx:  # type: ignore[attr-defined]
@@ -152,6 +151,14 @@ def fill(request: HttpRequest, member: Membership, prompt_id: int) -> HttpRespon
         return render(request, "prompts/_keep.html", said, status=status)
     messages.warning(request, problem) if problem else messages.success(request, "Saved.")
     return redirect("prompt", member.team.slug, row.pk)
+
+
+def _fill(member: Membership, row: SavedPrompt, sent: QueryDict) -> None:
+    """Only with what was begun from it: the form may say something else by now than when this was offered."""
+    if sent.get("saved") != str(row.pk):
+        raise Refused(promptbook.NOT_FROM_IT)
+    text = sent.get("prompt", "").replace("\r\n", "\n").strip()
+    promptbook.fill(member, row, text=text, **_of_compose(member, sent))
 
 
 @require_POST

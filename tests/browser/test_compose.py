@@ -138,6 +138,20 @@ def test_a_draft_that_cannot_be_kept_says_so_and_is_kept_after_signing_in_again(
     assert "after signing in again" in str(site.rows('SELECT "values" FROM flux2web_draft'))
 
 
+def test_a_picture_for_ones_own_eyes_is_hidden_from_the_start(sign_in, site):
+    page = sign_in(360, 780, has_touch=True)
+    page.locator("#sheet-toggle").click()
+    page.locator("#field-private label", has_text="Only me").click()
+    expect(page.locator("#sheet-said")).to_contain_text("only me")
+    kept(page)
+    page.reload()
+    page.locator("#sheet-toggle").click()
+    expect(page.locator("[name=private]:checked")).to_have_value("1")
+    page.keyboard.press("Escape")
+    press(page, "A letter that nobody else reads")
+    assert site.rows("SELECT private FROM flux2web_task ORDER BY id DESC LIMIT 1") == [(1,)]
+
+
 def test_clearing_can_be_undone(sign_in, site):
     page = sign_in()
     add(page, GOLD)
@@ -224,6 +238,13 @@ def test_a_prompt_of_the_shelf_is_changed_in_the_studio(sign_in, site):
     page.fill("#keep-title", "Changing kite")
     page.keyboard.press("Enter")
     number = page.locator("[data-saved]").get_attribute("data-saved")
+    page.goto(f"{site.url}/t/north/?saved={number}")
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator("#cleared")).to_be_visible()
+    page.get_by_role("link", name="Save this prompt").click()
+    expect(page.locator("#keep-title")).to_be_visible()
+    expect(page.locator("#fill-form")).to_be_hidden()
+    page.get_by_role("button", name="Not now").click()
     page.goto(f"{site.url}/t/north/?saved={number}")
     page.fill("#prompt", "A red {kite}")
     page.get_by_role("link", name="Save this prompt").click()
