@@ -19,6 +19,7 @@ TEXTS = (
     "seed",
     "output_format",
     "safety_tolerance",
+    "private",
     "ceiling",
     "stop_after",
     "parent",
@@ -31,8 +32,11 @@ CLEARED = "cleared"  # holds what stood in a form that was cleared, for whoever 
 
 
 def keep(member: Membership, given: Any) -> None:
-    """What the form says now."""
-    _put(member, said(given))
+    """What the form says now. Who sees it only where that is not as the team has it: the team may change its mind."""
+    values = said(given)
+    if values.get("private") == str(int(member.team.private_by_default)):
+        del values["private"]
+    _put(member, values)
 
 
 def said(given: Any) -> dict[str, Any]:

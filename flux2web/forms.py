@@ -24,6 +24,7 @@ RATIOS = ["1:1", "4:3", "3:4", "16:9", "9:16", "3:2", "2:3"]
 RESOLUTIONS = ["1K", "2K"]
 FORMATS = [("", "Any"), ("jpeg", "JPEG"), ("png", "PNG")]
 TOLERANCES = [("", "Default"), *((str(step), str(step)) for step in range(1, 6))]
+VISIBILITIES = [("0", "The team"), ("1", "Only me")]
 SEED_MAX = 2**32 - 1
 DEFAULTS = {"family": "pro", "aspect_ratio": "1:1", "resolution": "1K", "count": "1", "provider": ""}
 ID_DIGITS_MAX = 18
@@ -133,6 +134,9 @@ class ComposeForm(forms.Form):
     seed = forms.IntegerField(min_value=0, max_value=SEED_MAX, required=False)
     output_format = forms.ChoiceField(choices=FORMATS, required=False)
     safety_tolerance = forms.TypedChoiceField(choices=TOLERANCES, coerce=int, empty_value=None, required=False)
+    private = forms.TypedChoiceField(
+        choices=VISIBILITIES, coerce=lambda text: text == "1", empty_value=None, required=False
+    )
     references = IdsField(required=False)
     files = FilesField(required=False)  # type: ignore[assignment]
     variable = TextsField(required=False)
@@ -154,7 +158,7 @@ class ComposeForm(forms.Form):
         self.is_draft = draft
         self.blanks = self._blanks()
         self.fields["prompt"].required = not draft
-        for name in ("family", "aspect_ratio", "resolution"):
+        for name in ("family", "aspect_ratio", "resolution", "private"):
             self.fields[name].error_messages["invalid_choice"] = "There is no such choice: %(value)s."
         self.fields["seed"].error_messages["invalid"] = f"A seed is a whole number from 0 to {SEED_MAX:,}."
         for words in ("invalid", "min_value", "max_value"):
@@ -289,6 +293,7 @@ class ComposeForm(forms.Form):
             ceiling=values["ceiling"],
             stop_after=values["stop_after"],
             saved=self._saved_id(),
+            private=values["private"],
         )
 
     def _cells(self) -> list[Cell]:
@@ -326,6 +331,12 @@ class ComposeForm(forms.Form):
         )
 
     # --- what the page shows -------------------------------------------------------------------------------------------
+
+    @property
+    def visibility(self) -> str:
+        """Who is to see it, as chosen, or as the team has it."""
+        given = self._given("private")
+        return given if given in dict(VISIBILITIES) else str(int(self.member.team.private_by_default))
 
     @property
     def problems(self) -> list[tuple[str, str]]:

@@ -45,6 +45,7 @@ class Order:
     ceiling: int | None = None  # credits: what costs more in all is not sent
     stop_after: int | None = None  # failures that end what still waits
     saved: int | None = None  # the shelf's prompt that this was written from
+    private: bool | None = None  # seen by its author alone; None: as the team has it
 
     @property
     def cells(self) -> list[Order]:
@@ -73,11 +74,17 @@ class Order:
     @property
     def fingerprint(self) -> str:
         """Equal exactly for equal orders: what a key was used for."""
-        said = {name: value for name, value in asdict(self).items() if value or name not in LATER}
+        said = {name: value for name, value in asdict(self).items() if value or value is False or name not in LATER}
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-LATER = ("rest", "ceiling", "stop_after", "saved")  # not in the fingerprints of batches that are older than these
+LATER = (
+    "rest",
+    "ceiling",
+    "stop_after",
+    "saved",
+    "private",
+)  # not in the fingerprints of batches that are older than these
 
 
 class Other(NamedTuple):

@@ -195,6 +195,7 @@
     const images = slots().length;
     const parts = [data.get("family") === "flex" ? "Flex" : "Pro", data.get("resolution"), data.get("aspect_ratio")];
     if (images) parts.push(images === 1 ? "1 image" : `${images} images`);
+    if (data.get("private") === "1") parts.push("only me");
     say("sheet-said", parts.filter(Boolean).join(" · "));
   }
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 from django.utils import timezone
 
-from flux2web.models import Draft, Membership, Role
+from flux2web.models import Draft, Membership, Role, Team
 
 from . import factories
 from .test_studio_view import CREATE, GOOD, HTMX, STUDIO, slots, text, value
@@ -43,6 +43,15 @@ def browser(client_for, cleo, revid):
 
 def prompt(page: str) -> str:
     return re.search(r'id="prompt".*?>\n?(.*?)</textarea>', page, re.S)[1]
+
+
+def test_who_sees_it_is_kept_and_follows_the_team_where_nobody_said_otherwise(browser, north):
+    browser.post(KEEP, WRITTEN | {"private": "1"})
+    assert 'name="private" value="1" checked' in text(browser.get(STUDIO))
+    browser.post(KEEP, WRITTEN | {"private": "0"})
+    assert 'name="private" value="0" checked' in text(browser.get(STUDIO))
+    Team.objects.filter(pk=north.pk).update(private_by_default=True)
+    assert 'name="private" value="1" checked' in text(browser.get(STUDIO))
 
 
 def test_what_is_written_is_there_when_the_studio_is_opened_again(browser, client_for, cleo):

@@ -9,7 +9,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from flux2web.models import Batch, Budget, Membership, Price, Reference, Role, Task
+from flux2web import lifecycle
+from flux2web.models import Batch, Budget, Membership, Price, Reference, Role, Task, Team
 
 from . import factories
 from .pictures import HUGE_WEBP, picture, upload
@@ -222,6 +223,42 @@ def test_the_same_key_with_other_content_is_a_conflict_that_keeps_what_was_typed
 def test_a_number_that_no_button_has_is_sent_and_kept(send):
     assert re.search(r'value="3" checked', text(send(prompt="ab", count="3")))
     assert text(send(count="3", price="30")).count('data-state="queued"') == 3
+
+
+def test_who_sees_it_is_said_with_the_press_or_left_to_the_team(send, client_for, ana, north):
+    for default, given, is_hidden in (
+        (False, {}, False),
+        (False, {"private": "1"}, True),
+        (True, {}, True),
+        (True, {"private": "0"}, False),
+    ):
+        Team.objects.filter(pk=north.pk).update(private_by_default=default)
+        send(key=f"{default}{given}", again="1", **given)
+        assert Task.objects.latest("pk").private is is_hidden, (default, given)
+    assert len(re.findall("<article", text(client_for(ana).get(STUDIO)))) == 2
+
+
+def test_the_same_key_for_other_eyes_is_a_conflict(send):
+    assert send(key="eyes", private="1").status_code == 200
+    assert send(key="eyes", private="0").status_code == 409
+    assert send(key="eyes").status_code == 409
+
+
+def test_an_unknown_audience_is_refused_and_nothing_is_sent(send):
+    answer = send(private="2")
+    assert answer.status_code == 422
+    assert "There is no such choice: 2." in problems(text(answer))
+    assert not Task.objects.exists()
+
+
+def test_what_was_hidden_stays_so_when_it_is_tried_again_but_not_in_a_remix(send, client_for, cleo, membership, north):
+    send(private="1")
+    task = Task.objects.get()
+    lifecycle.cancel(task, cleo)
+    task.refresh_from_db()
+    again = lifecycle.retry(membership(cleo, north), task)
+    assert again.tasks.get().private
+    assert 'name="private" value="0" checked' in text(client_for(cleo).get(f"{STUDIO}?like={task.pk}"))
 
 
 def test_a_viewer_may_not_send(send, eve):

@@ -150,7 +150,7 @@ def _new_task(member: Membership, order: Order, batch: Batch, period: Period, qu
         batch=batch,
         period=period,
         user=member.user,
-        private=member.team.private_by_default,
+        private=member.team.private_by_default if order.private is None else order.private,
         parent_id=order.parent,
         prompt=order.prompt,
         family=order.family,
@@ -231,7 +231,9 @@ def _order_of_all(tasks: list[Task]) -> Order:
     """Tasks of one batch as one order: they differ in no more than a cell does."""
     first, *others = tasks
     cells = [Cell(task.prompt, task.family, task.aspect_ratio, task.seed, task.pk) for task in others]
-    return replace(order_of(first, parent=first.pk), rest=tuple(cells), saved=first.batch.saved_prompt_id)
+    private = any(task.private for task in tasks) or None
+    order = order_of(first, parent=first.pk)
+    return replace(order, rest=tuple(cells), saved=first.batch.saved_prompt_id, private=private)
 
 
 def _anew(
@@ -276,6 +278,7 @@ def order_of(task: Task, *, parent: int | None = None) -> Order:
         safety_tolerance=task.safety_tolerance,
         references=_reference_ids(task),
         parent=parent,
+        private=task.private or None,  # made again, what one hid stays hidden
     )
 
 

@@ -202,7 +202,8 @@ def _drafted(member: Membership, text: str | None) -> dict[str, Any]:
         return {}
     if written := _shown(drafts.fitting(requests.form_of(row.draft))):
         return written
-    plain = {name: "" if value is None else str(value) for name, value in vars(order).items()}
+    said = vars(order) | {"private": None if order.private is None else int(order.private)}
+    plain = {name: "" if value is None else str(value) for name, value in said.items()}
     return plain | {"references": list(order.references)}
 
 
