@@ -6,7 +6,7 @@ known. Only confirming an assumed price touches a row, and only a price that has
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -71,6 +71,15 @@ def priced_pictures() -> dict[str, set[tuple[str, str]]]:
     for row in Price.objects.in_force(timezone.now()):
         found.setdefault(row.provider, set()).add((row.family, row.resolution))
     return found
+
+
+def table(slugs: Sequence[str]) -> list[tuple[str, list[Price | None]]]:
+    """("Pro 1K", what each of these providers takes for it now), for whatever any of them makes. One query."""
+    rows = Price.objects.in_force(timezone.now()).filter(provider__in=slugs)
+    held = {(row.family, row.resolution, row.provider): row for row in rows}
+    kinds = [(family, resolution) for family in FAMILIES for resolution in RESOLUTIONS]
+    table = [(Place("", *kind).picture, [held.get((*kind, slug)) for slug in slugs]) for kind in kinds]
+    return [(picture, prices) for picture, prices in table if any(prices)]
 
 
 def _of(row: Price, references: int) -> PictureQuote:

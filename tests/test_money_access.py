@@ -44,6 +44,7 @@ ONLY_CLEO = dict.fromkeys(PEOPLE, NOTHING) | {"nobody": SIGNS_IN, "cleo": FOUND}
 ADDRESSES = [
     ("get", "/t/north/usage/", VIEWERS),
     ("post", "/t/north/usage/limit/", MAKERS),
+    ("get", "/t/north/costs/", VIEWERS),
     ("post", "/t/north/ask/", MAKERS),
     ("get", "/t/north/balance/", VIEWERS),
     ("get", "/t/north/requests/", ADMINS),
@@ -168,7 +169,7 @@ def test_everyone_gets_what_is_theirs_and_no_more(site, client_for, verb, addres
 
 
 def test_no_address_is_forgotten_above(site):
-    views = {"providers", "callbacks", "batches"} | {
+    views = {"providers", "callbacks", "batches", "costs"} | {
         "usage",
         "requests",
         "budget",

@@ -19,6 +19,7 @@ STEPS = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (7 * 86400, 86400,
 register.filter("credits", credits_text)  # 24 -> "24 credits"
 register.filter("amount", format_credits)  # 4120 -> "4,120"
 register.filter("usd", usd_text)  # 12.3 -> "$12.30"
+register.filter("dollars", pricing.dollars)  # 0.025 -> "0.025", 0.1 -> "0.10"
 register.filter("terms", pricing.terms)  # a Price -> "10 credits and 6 a reference, about $0.03"
 register.filter("moment", pricing.moment)  # "1 December 2026, 00:00 UTC"
 

@@ -1,0 +1,24 @@
+"""What a picture costs: each kind at each provider, and what is charged where none comes."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from .. import access, accounts, pricing, providers
+from ..models import Membership, Role
+
+
+@require_safe
+@access.team(Role.VIEWER)
+def page(request: HttpRequest, member: Membership) -> HttpResponse:
+    slugs = sorted(
+        {account.provider for account in accounts.usable()} & pricing.priced(), key=list(providers.ALL).index
+    )
+    context = {
+        "member": member,
+        "names": [providers.get(slug).name for slug in slugs],
+        "rows": pricing.table(slugs),
+    }
+    return render(request, "costs/page.html", context)
