@@ -136,9 +136,9 @@ def problem(order: Order, account: ProviderAccount) -> tuple[str, str] | None:
     if order.family not in able.families:
         return "family", f"{name} does not offer {order.family}. Choose another provider or family."
     if order.mode not in able.modes:
-        return "references", f"{name} cannot work from {'references' if order.references else 'text alone'}."
+        return "references", f"{name} cannot work from {'images' if order.references else 'text alone'}."
     if len(order.references) > able.max_references:
-        return "references", f"{name} takes at most {able.max_references} references."
+        return "references", f"{name} takes at most {able.max_references} images."
     if order.resolution not in able.resolutions:
         return "resolution", f"{name} has no {order.resolution}."
     return (
@@ -149,7 +149,7 @@ def problem(order: Order, account: ProviderAccount) -> tuple[str, str] | None:
 def _shape_problem(order: Order, able: Capabilities, name: str) -> tuple[str, str] | None:
     if order.aspect_ratio == "auto":
         if not order.references:
-            return "aspect_ratio", "Automatic shape follows image 1: add a reference, or choose a shape."
+            return "aspect_ratio", "“Auto” takes the shape of image 1: add an image, or choose a shape."
         return (
             None if able.auto_ratio else ("aspect_ratio", f"{name} cannot follow the shape of image 1. Choose a shape.")
         )
@@ -169,7 +169,7 @@ def _reach_problem(order: Order, account: ProviderAccount, name: str) -> tuple[s
         return None
     return (
         "references",
-        f"{name} fetches references from this site, which it cannot reach: PUBLIC_URL is not a public address.",
+        f"{name} fetches images from this site, which it cannot reach: PUBLIC_URL is not a public address.",
     )
 
 

@@ -377,3 +377,20 @@ def test_where_nobody_may_take_it_the_refusal_says_whom_to_ask(two, member):
     refused = press(member)
     assert isinstance(refused, Refusal)
     assert "site admin" in refused.message
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"references": tuple(range(9))}, "Revid takes at most 8 images."),
+        ({"references": (1,)}, "Revid fetches images from this site, which it cannot reach"),
+        ({"aspect_ratio": "auto"}, "“Auto” takes the shape of image 1: add an image, or choose a shape."),
+    ],
+)
+def test_a_refusal_calls_images_what_the_form_calls_them(asked, said, settings):
+    settings.PUBLIC_URL = ""
+    account("revid", 10)
+    refused = routing.quote(order(provider="revid", **asked))
+    assert isinstance(refused, Refusal)
+    assert said in refused.message
