@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -150,6 +151,21 @@ def test_a_picture_for_ones_own_eyes_is_hidden_from_the_start(sign_in, site):
     page.keyboard.press("Escape")
     press(page, "A letter that nobody else reads")
     assert site.rows("SELECT private FROM flux2web_task ORDER BY id DESC LIMIT 1") == [(1,)]
+
+
+def test_a_kept_draft_survives_a_crash_of_the_server_and_the_next_words_are_kept_after_it(sign_in, site):
+    page = sign_in()
+    page.fill("#prompt", "Kept before the crash")
+    kept(page)
+    site.stop(signal.SIGKILL)
+    page.fill("#prompt", "Written while nobody answers")
+    expect(page.locator("#draft-said")).to_contain_text("Draft not kept: the server does not answer.")
+    site.start()
+    assert "Kept before the crash" in str(site.rows('SELECT "values" FROM flux2web_draft'))
+    page.fill("#prompt", "Written after the crash")
+    kept(page)
+    page.context.new_page().goto(f"{site.url}/t/north/")  # a tab of its own remembers nothing by itself
+    expect(page.context.pages[-1].locator("#prompt")).to_have_value("Written after the crash")
 
 
 def test_clearing_can_be_undone(sign_in, site):
