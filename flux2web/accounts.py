@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -326,6 +327,13 @@ def pause_words(account: ProviderAccount) -> str:
         return ""
     why = PAUSE_WORDS.get(account.pause_kind, PAUSE_WORDS[Kind.PROVIDER])
     return f"{providers.get(account.provider).name} is paused: {why}"
+
+
+def paused_for(account: ProviderAccount, now: datetime) -> str:
+    """For how long yet; "" where it is not. Members read it in any time zone."""
+    if account.paused_until is None or not account.is_paused(now):
+        return ""
+    return f"paused for {math.ceil((account.paused_until - now).total_seconds() / 60)} min"
 
 
 def worked(account: ProviderAccount) -> None:

@@ -178,7 +178,7 @@ def _account_words(account: ProviderAccount | None, priced: set[str], rule: Rout
     if account is None:
         return "", "Not set up", "No key yet."
     if account.sandbox and not accounts.sandbox_on():
-        return "", "Resting", "The sandbox takes no new tasks."
+        return "", "Off", "The sandbox takes no new tasks."
     if not account.enabled:
         return "", "Off", "Switched off here. Running tasks finish."
     if not account.key_version:
@@ -190,16 +190,22 @@ def _account_words(account: ProviderAccount | None, priced: set[str], rule: Rout
     if account.paused_until and account.is_paused(timezone.now()):
         return "warn", "Paused", account.pause_reason
     if not health.is_healthy(account, rule):
-        return "warn", "Unwell", f"{share_text(account)} “Auto” asks the others first, within the premium."
+        return "warn", "Unwell", _unwell_text(account, rule)
     return "good", "On", ""
 
 
+def _unwell_text(account: ProviderAccount, rule: RoutingRule) -> str:
+    record = health.record_of(account)
+    slow = f"Slow: it usually takes {record.median_s:.0f} s, over {health.SLOW_TIMES} times what the others take."
+    return f"{slow if record.slow else share_text(account)} “Auto” asks the others first, within the premium."
+
+
 def share_text(account: ProviderAccount) -> str:
-    """ "40 % of its 12 tasks today ended well."; "" while there are too few to tell."""
+    """ "40 % of its 12 tasks in 24 hours ended well."; "" while there are too few to tell."""
     record = health.record_of(account)
     if record.share_percent is None:
         return ""
-    return f"{record.share_percent} % of its {format_credits(record.total)} tasks today ended well."
+    return f"{record.share_percent} % of its {format_credits(record.total)} tasks in 24 hours ended well."
 
 
 # --- Attention -----------------------------------------------------------------------------------------------------

@@ -59,8 +59,7 @@ def offers() -> list[Offer]:
 def _offer(account: ProviderAccount, priced: set[tuple[str, str]], now: datetime) -> Offer:
     able, reachable = accounts.capabilities(account), accounts.reaches_us(account)
     able, is_priced = _with_price(able, priced)
-    paused = f"Paused until {account.paused_until:%H:%M} UTC: {account.pause_reason}" if account.is_paused(now) else ""
-    note = paused if is_priced else "No price: off"
+    note = accounts.paused_for(account, now) if is_priced else "No price: off"
     return Offer(
         slug=account.provider,
         name=providers.get(account.provider).name,
@@ -199,7 +198,7 @@ def _quote_one(order: Order, market: Market) -> Quote | Refusal:
         assumed=best.price.assumed,
         usd=best.price.usd,
         why=_why(best, rest, order),
-        others=tuple(Other(other.name, other.price.credits, _note(other, market.rule)) for other in rest),
+        others=tuple(Other(other.name, other.price.credits, _note(other, market.now)) for other in rest),
     )
 
 
@@ -210,15 +209,23 @@ def _why(best: Candidate, rest: list[Candidate], order: Order) -> str:
         return "The only provider here that can do this"
     passed = [other for other in rest if other.price.credits < best.price.credits]
     if passed:
-        return f"The cheapest that is well: {', '.join(other.name for other in passed)} had trouble today"
+        return f"The cheapest that is well: {', '.join(map(_trouble, passed))}"
     return "The cheapest that can do this"
 
 
-def _note(other: Candidate, rule: RoutingRule) -> str:
-    if other.paused:
-        return f"paused until {other.account.paused_until:%H:%M} UTC"
-    share = health.record_of(other.account).share_percent
-    return f"{share} % ended well today" if share is not None and share < rule.healthy_percent else ""
+def _trouble(passed: Candidate) -> str:
+    if passed.paused:
+        return f"{passed.name} is paused"
+    is_slow = health.record_of(passed.account).slow
+    return f"{passed.name} {'is slow' if is_slow else 'had trouble in the last 24 hours'}"
+
+
+def _note(other: Candidate, now: datetime) -> str:
+    """How it stands, or has done in the last 24 hours; "" of whom nothing is known."""
+    record = health.record_of(other.account)
+    seconds = "" if record.median_s is None else f"{'slow, ' if record.slow else ''}usually {record.median_s:.0f} s"
+    share = "" if record.share_percent is None else f"{record.share_percent} % ended well"
+    return accounts.paused_for(other.account, now) or ", ".join(filter(None, (seconds, share)))
 
 
 def _why_not(order: Order) -> Refusal:

@@ -103,6 +103,29 @@ def test_the_clock_writes_each_accounts_record_down(north, revid):
     assert health.is_healthy(apixo, RoutingRule())
 
 
+@pytest.mark.parametrize(("seconds", "slow"), [(36.0, False), (37.0, True)])
+def test_whoever_takes_three_times_what_the_others_take_is_not_well(north, revid, seconds, slow):
+    pace = {"apixo": 10.0, "flux2api": 12.0, "vtrix": 60.0, "revid": seconds}
+    for slug, provider_s in pace.items():
+        account = revid if slug == "revid" else factories.make_account(slug)
+        for _ in range(5):
+            ended(north, account, provider_s=provider_s)
+    health.take_stock()
+    revid.refresh_from_db()
+    assert health.record_of(revid).slow is slow
+    assert health.is_healthy(revid, RoutingRule()) is not slow
+
+
+def test_where_nothing_is_known_of_the_others_nobody_is_slow(north, revid):
+    pretend = factories.make_account("revid", sandbox=True, key="sandbox")
+    for _ in range(5):
+        ended(north, revid, provider_s=900.0)
+        ended(north, pretend, provider_s=1.0)
+    health.take_stock()
+    revid.refresh_from_db()
+    assert not health.record_of(revid).slow
+
+
 def test_a_record_forgets_with_time(north, revid):
     for _ in range(5):
         ended(north, revid, State.FAILED, fail_kind="provider")

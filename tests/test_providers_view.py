@@ -121,12 +121,18 @@ def test_before_there_is_an_account_there_are_only_settings(admin, db):
 
 def test_one_that_is_unwell_is_said_to_be_with_its_share(admin, revid):
     ProviderAccount.objects.update(record={"done": 4, "failed": 6, "median_s": 9.0, "p90_s": 12.0})
-    said = "40 % of its 10 tasks today ended well. “Auto” asks the others first, within the premium."
+    said = "40 % of its 10 tasks in 24 hours ended well. “Auto” asks the others first, within the premium."
     for address in ("/console/providers/", "/console/providers/revid/"):
         page = text(admin.get(address))
         assert "Unwell" in page
         assert said in page
     assert f"Revid: unwell. {said}" in text(admin.get("/console/"))
+
+
+def test_one_that_is_slow_is_unwell_and_said_to_be_slow(admin, revid):
+    ProviderAccount.objects.update(record={"done": 10, "median_s": 90.0, "p90_s": 99.0, "slow": True})
+    said = "Slow: it usually takes 90 s, over 3 times what the others take."
+    assert said in text(admin.get("/console/providers/revid/"))
 
 
 def test_errors_are_counted_by_what_they_were(admin, north, revid):

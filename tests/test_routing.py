@@ -75,8 +75,27 @@ def test_whoever_was_passed_over_is_named_with_its_reason():
     account("revid", 10, record=UNWELL)
     account("apixo", 12, record=WELL)
     found = quote()
-    assert found.why == "The cheapest that is well: Revid had trouble today"
-    assert [(other.name, other.note) for other in found.others] == [("Revid", "40 % ended well today")]
+    assert found.why == "The cheapest that is well: Revid had trouble in the last 24 hours"
+    assert [(other.name, other.note) for other in found.others] == [("Revid", "usually 12 s, 40 % ended well")]
+
+
+@pytest.mark.django_db
+def test_one_that_is_slow_is_passed_over_like_one_that_fails():
+    account("revid", 10, record=WELL | {"median_s": 90.0, "slow": True})
+    account("apixo", 12, record=WELL)
+    found = quote()
+    assert (found.provider, found.why) == ("apixo", "The cheapest that is well: Revid is slow")
+    assert found.others[0].note == "slow, usually 90 s, 100 % ended well"
+
+
+@pytest.mark.django_db
+def test_of_each_other_is_said_how_it_has_done_as_far_as_it_is_known():
+    account("revid", 10)
+    account("apixo", 20, record={"done": 49, "failed": 1, "median_s": 20.4, "p90_s": 31.0})
+    account("flux2api", 30, record={"done": 10, "failed": 0})
+    account("vtrix", 40)
+    notes = ["usually 20 s, 98 % ended well", "100 % ended well", ""]
+    assert [other.note for other in quote().others] == notes
 
 
 @pytest.mark.django_db
@@ -110,12 +129,20 @@ def test_a_record_of_another_version_of_this_site_is_read_as_far_as_it_goes():
 
 
 @pytest.mark.django_db
-def test_the_paused_come_last_and_say_until_when():
-    until = account("revid", 10, **paused()).paused_until
+def test_the_paused_come_last_and_say_for_how_long():
+    account("revid", 10, **paused())
     account("apixo", 50, record=UNWELL)
     found = quote()
     assert (found.provider, found.total) == ("apixo", 50)
-    assert [(other.name, other.note) for other in found.others] == [("Revid", f"paused until {until:%H:%M} UTC")]
+    assert found.why == "The cheapest that is well: Revid is paused"
+    assert [(other.name, other.note) for other in found.others] == [("Revid", "paused for 5 min")]
+
+
+@pytest.mark.django_db
+def test_the_form_says_for_how_long_and_keeps_the_providers_words_to_itself():
+    account("revid", 10, **paused())
+    [offer] = routing.offers()
+    assert (offer.ready, offer.note) == (False, "paused for 5 min")
 
 
 @pytest.mark.django_db
