@@ -134,7 +134,7 @@ def pause(request: HttpRequest, account_id: int) -> HttpResponse:
     if form.is_valid():
         minutes = int(form.cleaned_data["minutes"])
         until = accounts.rest(account, minutes, request.user)  # type: ignore[arg-type]
-        messages.success(request, f"{name_of(account)} rests until {until:%H:%M} UTC. What it has goes on.")
+        messages.success(request, f"{name_of(account)} is paused until {until:%H:%M} UTC. What it has goes on.")
     else:
         messages.error(request, "Nothing was paused: choose 5 minutes or 1 hour.")
     return redirect(overview.account_url(account))
