@@ -98,7 +98,7 @@ def test_the_page_says_what_it_has_and_how_it_did(admin, north, revid):
     page = admin.get("/console/providers/revid/")
     today = text(page)
     assert "Tasks it has now 1" in today
-    assert "Sent in 24 hours 7 7 accepted" in today
+    assert "Creates in 24 hours 7 7 accepted" in today
     assert "Ended well 83 % 5 of 6 tasks" in today
     assert "Usually takes 11 s" in today
     assert "0–5 s" in part(page, "chart-how-long-pictures-took")
