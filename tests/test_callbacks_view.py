@@ -100,7 +100,7 @@ def test_each_has_its_verdict_in_words(admin, running, verdict, word):
     ("body", "how", "status", "word"),
     [
         ("[" * 40_000, {}, 200, "Not readable"),
-        ('{"code": 200, "data": {"taskId": "up-another"}}', {}, 200, "Not readable"),
+        ('{"code": 200, "data": {"taskId": "up-another"}}', {}, 200, "Names no task of this address"),
         ("", {"method": "GET"}, 200, "Not readable"),
         ("{}", {"method": "PROPFIND"}, 200, "Not readable"),
         ("{}", {"provider": "apixo"}, 404, "Unknown address"),

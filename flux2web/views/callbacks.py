@@ -31,10 +31,18 @@ class Line:
     row: Callback
     body: str
     is_theirs: bool  # the task is in a team that this admin is in, and they may see it
+    is_readable: bool  # it names a task, of ours or not
 
     @property
     def kind(self) -> str:
         return KINDS.get(self.row.verdict, "")
+
+    @property
+    def verdict(self) -> str:
+        """What is no ring for this task may be readable all the same: then it names another."""
+        if self.row.verdict == Callback.Verdict.MALFORMED and self.is_readable:
+            return "Names no task of this address"
+        return self.row.get_verdict_display()
 
     @property
     def name(self) -> str:
@@ -94,7 +102,11 @@ def _line(row: Callback, user: User, teams: set[int], secrets: list[str]) -> Lin
     is_theirs = task is not None and task.team_id in teams and access.sees(task, user.pk)
     start = row.start or b""  # type: ignore[attr-defined]  # SQLite cuts nothing out of nothing: NULL
     text = bytes(start).decode("utf-8", "replace")
-    return Line(row, http.redact(text, *secrets, max_chars=SHOWN_CHARS), is_theirs)
+    return Line(row, http.redact(text, *secrets, max_chars=SHOWN_CHARS), is_theirs, _names_a_task(row, bytes(start)))
+
+
+def _names_a_task(row: Callback, body: bytes) -> bool:
+    return row.provider in adapters.ALL and adapters.get(row.provider).parse_callback(body) is not None
 
 
 @require_POST
