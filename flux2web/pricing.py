@@ -73,13 +73,15 @@ def priced_pictures() -> dict[str, set[tuple[str, str]]]:
     return found
 
 
-def table(slugs: Sequence[str]) -> list[tuple[str, list[Price | None]]]:
-    """("Pro 1K", what each of these providers takes for it now), for whatever any of them makes. One query."""
+KINDS = [(family, resolution) for family in FAMILIES for resolution in RESOLUTIONS]
+
+
+def table(slugs: Sequence[str]) -> list[tuple[str, list[tuple[str, Price | None]]]]:
+    """(provider's name, what it takes for "Pro 1K" and each other of KINDS now). One query."""
     rows = Price.objects.in_force(timezone.now()).filter(provider__in=slugs)
-    held = {(row.family, row.resolution, row.provider): row for row in rows}
-    kinds = [(family, resolution) for family in FAMILIES for resolution in RESOLUTIONS]
-    table = [(Place("", *kind).picture, [held.get((*kind, slug)) for slug in slugs]) for kind in kinds]
-    return [(picture, prices) for picture, prices in table if any(prices)]
+    held = {(row.provider, row.family, row.resolution): row for row in rows}
+    places = {slug: [Place(slug, *kind) for kind in KINDS] for slug in slugs}
+    return [(providers.get(slug).name, [(place.picture, held.get(place)) for place in places[slug]]) for slug in slugs]
 
 
 def _of(row: Price, references: int) -> PictureQuote:

@@ -31,9 +31,9 @@ def test_every_kind_at_every_provider(page):
     factories.make_account("vtrix")
     Price.objects.filter(family="pro", resolution="1K").update(usd="0.025")
     said = page()
-    assert "Picture Revid Vtrix" in said
-    assert "Pro 1K 10 credits about $0.025 12 credits and 6 an image about $0.025 assumed" in said
-    assert "Flex 1K 25 credits – not made there" in said
+    assert "Provider Pro 1K Pro 2K Flex 1K Flex 2K" in said
+    assert "Revid 10 $0.025 15 25 40" in said
+    assert "Vtrix 12 and 6 an image $0.025 assumed 30 and 6 an image assumed – not made there" in said
 
 
 def test_who_takes_nothing_now_is_left_out(page):
@@ -56,5 +56,5 @@ def test_where_nobody_has_a_price_it_says_who_can_help(page):
 
 def test_it_says_when_nothing_is_charged(page):
     said = page()
-    assert "When it fails, for whatever reason All of it returns" in said
-    assert "When you cancel while it waits All of it returns" in said
+    assert "It fails, for whatever reason: all of it returns" in said
+    assert "You cancel while it waits: all of it returns" in said

@@ -18,7 +18,7 @@ def page(request: HttpRequest, member: Membership) -> HttpResponse:
     )
     context = {
         "member": member,
-        "names": [providers.get(slug).name for slug in slugs],
+        "kinds": [pricing.Place("", *kind).picture for kind in pricing.KINDS],
         "rows": pricing.table(slugs),
     }
     return render(request, "costs/page.html", context)
