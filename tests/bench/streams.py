@@ -23,6 +23,7 @@ from .added import press
 
 CASES = [
     (1000, 1000, 40, 1.0),
+    (500, 2, 50, 5.0),
     (500, 2, 300, 60.0),
     (500, 500, 120, 60.0),
 ]  # streams, of them the team's, changes, changes a second
