@@ -389,7 +389,7 @@ def _pauses(able: list[Candidate]) -> str:
         return ""
     first = min((each.account for each in able), key=lambda account: account.paused_until or timezone.now())
     why = accounts.pause_words(first)
-    return why if len(able) == 1 else f"All {len(able)} providers that can do this are paused. {why}"
+    return why if len(able) == 1 else f"Every provider that can do this is paused. {why}"
 
 
 def _nobody(task: Task) -> str:

@@ -244,7 +244,7 @@ def test_where_all_who_could_take_it_are_paused_the_first_back_says_why(north):
     paused("apixo", "maintenance", minutes=1)
     factories.make_account("apikley")  # has no pro
     shown = blocked(north)
-    said = "All 2 providers that can do this are paused. Apixo is paused: it is closed for now. It goes on by itself."
+    said = "Every provider that can do this is paused. Apixo is paused: it is closed for now. It goes on by itself."
     assert (shown.detail, shown.edit) == (said, "")
 
 
@@ -271,9 +271,9 @@ def test_why_many_wait_costs_no_more_queries_than_why_one_does(north, django_ass
         paused(provider)
     tasks = [blocked(north).task for _ in range(3)]
     with django_assert_num_queries(3) as asked:
-        assert all("are paused" in shown.detail for shown in cards.of(tasks[:1]))
+        assert all("is paused. " in shown.detail for shown in cards.of(tasks[:1]))
     with django_assert_num_queries(len(asked)):
-        assert all("are paused" in shown.detail for shown in cards.of(tasks))
+        assert all("is paused. " in shown.detail for shown in cards.of(tasks))
 
 
 def test_what_nobody_has_looked_at_yet_is_asked_nothing(north, django_assert_num_queries):
