@@ -110,6 +110,10 @@ def test_images_are_brought_moved_named_kept_renamed_thrown_out_and_used_again(s
     expect(page.locator("#addresses .copy input")).to_have_count(1)
     address = page.locator("#addresses .copy input").input_value()
     assert page.request.get(address).ok
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("#addresses").get_by_role("button", name="Copy").click()
+    expect(page.locator("#addresses").get_by_role("button", name="Copied")).to_be_focused()
+    assert page.evaluate("navigator.clipboard.readText()") == address
     assert findings(page) == []
     no_sideways_scroll(page)
     page.get_by_role("button", name="Close now").click()
@@ -254,6 +258,31 @@ def test_three_are_uploaded_at_once_and_each_tells_how_far_it_is(studio):
     ready(page, *(f"three-{number}.png" for number in range(1, 6)))
 
 
+SLOW = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 60_000}
+UNHURRIED = SLOW | {"uploadThroughput": -1}
+STEPS = """() => {
+  window.steps = new Set();
+  const look = () => document.querySelectorAll("#slots .step").forEach((step) => window.steps.add(step.textContent));
+  new MutationObserver(look).observe(document.querySelector("#slots"), { childList: true, subtree: true, characterData: true });
+}"""
+
+
+def test_on_a_slow_line_the_percent_grow_as_the_bytes_go_and_then_it_is_checked(studio):
+    page = studio()
+    page.evaluate(STEPS)
+    line = page.context.new_cdp_session(page)
+    line.send("Network.emulateNetworkConditions", SLOW)
+    add(page, file("slow.png") | {"buffer": drawn("slow.png") + bytes(200_000)})
+    until(page, "[...window.steps].filter((step) => /^[1-9]\\d? %$/.test(step)).length > 2")
+    ready(page, "slow.png")
+    steps = page.evaluate("[...window.steps]")
+    percents = [int(step.removesuffix(" %")) for step in steps if step.endswith("%")]
+    assert percents == sorted(percents)
+    assert percents[0] == 0
+    assert steps[-1] == "Checking"
+    line.send("Network.emulateNetworkConditions", UNHURRIED)
+
+
 def test_who_takes_out_the_image_that_was_waited_for_sends_nothing(studio):
     page, held, sent = studio(), [], []
     page.route("**/references/", lambda route: held.append(route))
@@ -273,7 +302,8 @@ def test_who_takes_out_the_image_that_was_waited_for_sends_nothing(studio):
 PASTE = """([files, target]) => {
   const transfer = new DataTransfer();
   const bytes = (data) => Uint8Array.from(atob(data), (char) => char.charCodeAt(0));
-  for (const { name, type, data } of files) transfer.items.add(new File([bytes(data)], name, { type }));
+  const parts = (data, times) => Array(times).fill(new Blob([bytes(data)]));
+  for (const { name, type, data, times = 1 } of files) transfer.items.add(new File(parts(data, times), name, { type }));
   const event = new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true, cancelable: true });
   document.querySelector(target).dispatchEvent(event);
 }"""
@@ -302,6 +332,19 @@ def test_nine_files_dropped_anywhere_at_once_fill_eight_places(studio):
     page.evaluate(DROP, [files, "#cards"])
     expect(page.locator("#slots-said")).to_have_text("8 of 8: remove one to add “dropped-9.png”.")
     ready(page, *(f"dropped-{n}.png" for n in range(1, 9)))
+
+
+def test_nine_files_in_one_drop_one_of_them_a_gigabyte_and_each_is_answered(studio):
+    page = studio()
+    files = [carried(f"many-{n}.png", "image/png", drawn(f"many-{n}.png")) for n in range(1, 10)]
+    files[3] = carried("film.png", "image/png", bytes(2**20)) | {"times": 1024}
+    page.evaluate(DROP, [files, "#cards"])
+    refused = page.locator(".slot[data-state=refused]")
+    expect(refused).to_contain_text("film.png: 1.0 GB is too large, 10 MB at most. Make it smaller first.")
+    expect(page.locator("#slots-said")).to_have_text("8 of 8: remove one to add “many-9.png”.")
+    expect(page.locator("#slots img")).to_have_count(7)
+    refused.locator("[data-slot=remove]").click()
+    ready(page, *(f"many-{n}.png" for n in (1, 2, 3, 5, 6, 7, 8)))
 
 
 # --- Picking ---------------------------------------------------------------------------------------------------------------
