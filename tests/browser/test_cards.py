@@ -40,14 +40,18 @@ make("running", "On its way", accepted_at=now - timedelta(seconds=11), **later)
 make("running", "Slower than usual", accepted_at=now - timedelta(minutes=5), **later)
 make("submitting", "Just sent", **later)
 make("queued", "In line first", waits_for=revid, **later)
+rest = {"paused_until": now + timedelta(days=1), "pause_kind": "balance"}
+ProviderAccount.objects.filter(provider="apixo", sandbox=True).update(**rest)
+make("queued", "Chosen for one who is paused", provider="apixo", price=20, looks=1, **later)
 make("queued", "In line second", waits_for=revid, seed=77, **later)
 batch = factories.make_batch(north, ana)
 for state in ("done", "failed", "done", "failed"):
     make(state, "Four of a kind, half of them failed", batch=batch)
 going = factories.make_batch(north, ana)
 Batch.objects.filter(pk=going.pk).update(stop_after=2)
-for state in ("done", "running", "queued"):
-    make(state, f"Three prompts, {state}", batch=going, **({} if state == "done" else later))
+for number, state in enumerate(("done", "running", "queued"), 1):
+    place = {"batch": going, "batch_number": number, "batch_size": 3}
+    make(state, f"Three prompts, {state}", **place, **({} if state == "done" else later))
 Task.objects.update(version=3)
 """
 
@@ -75,6 +79,7 @@ def test_every_state_says_what_is_and_what_one_can_do(table, sign_in):
     page = sign_in()
     said = {
         "In line second": ("In line, 2nd of yours", "Comes back if cancelled", "Cancel"),
+        "one who is paused": ("Apixo is paused: no money left there.", "Change the provider", "Cancel"),
         "On its way": ("Revid usually takes", "Held 10"),
         "Slower than usual": ("Slower than usual. You may close this page.", "Look now", "Copy task id"),
         "Nearly there": ("Saving our copy", "Made by Revid in 21 s"),
@@ -83,7 +88,7 @@ def test_every_state_says_what_is_and_what_one_can_do(table, sign_in):
         "Out of memory on worker 4.": ("Not charged: 10 returned", "Retry · 10", "Edit and retry"),
         "Refused": ("Refused by the model's filter", "Edit prompt"),
         "Ended by the rule": ("2 of this batch failed, so the rest was not sent.", "Run again · 10"),
-        "whose file is gone": ("The original is no longer available", "Run again · 10"),
+        "whose file is gone": ("The original is no longer available", "Run again · 10", "Delete"),
         "A picture that is there": ("charged 10",),
     }
     for prompt, words in said.items():
@@ -274,6 +279,85 @@ def test_a_long_prompt_is_copied_whole(table, sign_in, site):
     made.get_by_role("button", name="Copy prompt").click()
     expect(made.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == long
+
+
+# --- Hearts, menus, retries as they were seen ---------------------------------------------------------------------------------
+
+
+def test_a_heart_does_what_it_shows_also_where_another_device_has_turned_it(table, sign_in):
+    page, elsewhere = sign_in(), sign_in()
+    prompt = "Three prompts, done"
+    theirs, mine = (card(screen, prompt).locator(".heart") for screen in (elsewhere, page))
+    theirs.click()
+    expect(mine.locator(".num")).to_have_text("1")
+    expect(mine).to_have_attribute("aria-pressed", "false")
+    mine.click()
+    expect(mine).to_have_attribute("aria-pressed", "true")
+    expect(mine.locator(".num")).to_have_text("1")
+    theirs.click()
+    expect(mine.locator(".num")).to_have_text("")
+    mine.click()
+    expect(mine).to_have_attribute("aria-pressed", "false")
+    expect(mine.locator(".num")).to_have_text("")
+
+
+def test_a_heart_of_the_history_beats_on_the_card_in_another_tab(table, sign_in, site):
+    page = sign_in()
+    history = page.context.new_page()
+    history.goto(f"{site.url}/t/north/history/")
+    heart = card(page, "Three prompts, done").locator(".heart")
+    task = heart.locator("xpath=ancestor::article").get_attribute("data-task")
+    tile = history.locator(f"#tile-{task}")
+    tile.locator("> .heart").click()
+    expect(heart).to_have_attribute("aria-pressed", "true")
+    tile.locator(".pick").click()
+    history.locator("#bulk-like").click()
+    expect(heart).to_have_attribute("aria-pressed", "false")
+    expect(tile.locator("> .heart")).to_have_attribute("aria-pressed", "false")
+    expect(tile.locator("> .heart .num")).to_have_text("")
+
+
+def test_a_retry_that_was_refused_as_out_of_date_is_fresh_for_the_next_press(table, sign_in):
+    page = sign_in()
+    failed = card(page, "Out of memory on worker 4.")
+    failed.evaluate(
+        "node => { node.dataset.version = 2; const button = node.querySelector('[formaction*=seen]');"
+        " button.setAttribute('formaction', button.getAttribute('formaction').replace(/seen=.*/, 'seen=2')); }"
+    )
+    retry = failed.locator("[formaction*=seen]")
+    retry.click()
+    expect(page.locator("#notices")).to_contain_text("has changed meanwhile")
+    expect(retry).to_have_attribute("formaction", re.compile("seen=3"))
+
+
+def test_deleting_by_keyboard_leads_to_undo(table, sign_in):
+    page = sign_in()
+    made = card(page, "Three prompts, done")
+    more_of(made)
+    made.get_by_role("button", name="Delete").focus()
+    page.keyboard.press("Enter")
+    undo = page.locator("#notices").get_by_role("button", name="Undo")
+    expect(undo).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(made).to_have_count(1)
+
+
+def test_who_keeps_nothing_in_the_browser_stops_watching_more_than_one(table, sign_in):
+    page = sign_in()
+    page.context.add_init_script("Storage.prototype.setItem = () => { throw new Error('full'); };")
+    page.reload()
+    ids = []
+    for prompt in ("Slower than usual", "Nobody knows"):
+        shown = card(page, prompt).first
+        ids.append(shown.get_attribute("data-task"))
+        shown.get_by_role("button", name="Stop watching").click()
+        expect(page.locator(f"#task-{ids[-1]}")).to_have_count(0)
+    page.locator(f"[data-watch='{ids[1]}']").click()
+    expect(page.locator(f"#task-{ids[1]}")).to_have_count(1)
+    for task in ids:
+        page.evaluate(f"fetch('/t/north/tasks/{task}/card/').then((one) => one.text()).then(window.flux2web.apply)")
+    page.wait_for_timeout(500)
+    expect(page.locator(f"#task-{ids[0]}")).to_have_count(0)
 
 
 def test_the_menu_says_who_sees_it_and_throws_it_away_with_undo(table, sign_in):
