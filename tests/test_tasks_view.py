@@ -494,6 +494,14 @@ def test_a_finished_picture_is_run_again_at_the_price_on_the_button(client_for, 
     assert Task.objects.filter(parent=task).count() == 2
 
 
+def test_run_again_pressed_twice_on_a_page_without_javascript_is_once(client_for, cleo, north):
+    task, client = done(north, cleo, price=9), client_for(cleo)
+    [press] = re.findall(r'formaction="([^"]*/retry/[^"]*)"', text(client.get(url(task))))
+    for _ in range(2):
+        client.post(press, {"price": "10"})
+    assert Task.objects.filter(parent=task).count() == 1
+
+
 def test_a_price_that_rose_meanwhile_stops_it(client_for, cleo, north):
     task = done(north, cleo, price=9)
     answer = client_for(cleo).post(url(task, "retry"), {"price": "9"}, headers=HTMX)
