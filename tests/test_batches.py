@@ -188,7 +188,7 @@ class TestRetryFailed:
 
         monkeypatch.setattr(routing, "quote", slowly)
         refusal = lifecycle.retry_failed(member, batch, price_seen=35)
-        assert "tried again just now" in refusal.message
+        assert "has changed meanwhile" in refusal.message
         assert [task.children.count() for task in failed] == [0, 1]
         assert sums(north)[1] == 10 + 25
         assert lifecycle.retry_failed(member, batch, price_seen=35).tasks.get().parent == failed[0]

@@ -262,7 +262,7 @@ class TestRetrying:
         failed = look(running)
         lifecycle.retry(membership(dan, north), failed)
         refusal = lifecycle.retry(member, failed, version_seen=failed.version)
-        assert "tried again just now" in refusal.message
+        assert "has changed meanwhile" in refusal.message
         assert sums(north) == (1000, 10, 0)
 
     def test_a_price_that_has_risen_is_shown_first(self, running, peer, member, north):

@@ -126,6 +126,25 @@ def test_nobody_else_can_put_it_into_an_order(seller, membership, cast, north, i
     assert isinstance(lifecycle.create(membership(cast["cleo"], north), order, key="k", price_seen=None), Batch)
 
 
+def test_who_tries_again_what_was_made_from_it_is_told_that_only_its_author_sees_it(
+    seller, membership, cast, north, image
+):
+    task = factories.make_task(north, user=cast["cleo"], state=State.FAILED, references=[image])
+    refusal = lifecycle.retry(membership(cast["dan"], north), task)
+    assert "Image 1 is one that only its author sees" in refusal.message
+    assert isinstance(lifecycle.retry(membership(cast["cleo"], north), task), Batch)
+
+
+def test_a_batch_that_was_made_from_it_is_its_authors_to_try_again(seller, membership, cast, north, image):
+    batch = factories.make_batch(north, cast["cleo"])
+    for _ in range(2):
+        factories.make_task(north, user=cast["cleo"], state=State.FAILED, batch=batch, references=[image])
+    dan, cleo = (membership(cast[name], north) for name in ("dan", "cleo"))
+    assert lifecycle.retry_failed_price(dan, batch) is None
+    assert isinstance(lifecycle.retry_failed(dan, batch, price_seen=None), Refusal)
+    assert lifecycle.retry_failed(cleo, batch, price_seen=None).tasks.count() == 2
+
+
 def test_others_see_that_a_picture_has_an_image_and_not_which(client_for, cast, shown, north, image):
     dans = client_for(cast["dan"])
     there = page(dans, f"/t/north/tasks/{shown.pk}/")

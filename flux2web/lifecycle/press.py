@@ -17,7 +17,9 @@ from . import moves
 
 log = structlog.get_logger(__name__)
 MORE = 4  # pictures that "more like this" asks for
-TRIED = "Some of this was tried again just now. Look at the cards; press again if you want one more."
+CHANGED = "Some of this has changed meanwhile. Look at the cards; press again if you still want one more."
+GONE = "Image {} is not among this team's images any more. Remove it or upload it again."
+HIDDEN = "Image {} is one that only its author sees. Ask them to try it again, or to show the image to the team."
 
 
 class _RolledBack(Exception):
@@ -139,8 +141,9 @@ def _own_references(member: Membership, order: Order) -> dict[int, Reference]:
     rows = access.references(member).in_bulk(order.references)
     for number, reference_id in enumerate(order.references, 1):
         if reference_id not in rows:
-            message = f"Image {number} is not among this team's images any more. Remove it or upload it again."
-            raise _RolledBack(Refusal("reference", "references", message))
+            is_hidden = Reference.objects.filter(pk=reference_id, team=member.team, private=True, deleted_at=None)
+            said = HIDDEN if is_hidden.exists() else GONE
+            raise _RolledBack(Refusal("reference", "references", said.format(number)))
     return rows
 
 
@@ -180,7 +183,7 @@ def _claim(member: Membership, again: Mapping[int, int]) -> None:
     """
     for pk in sorted(again):  # one order for all: two batches never wait for each other
         if not Task.objects.filter(pk=pk, version=again[pk]).update(version=F("version") + 1):
-            raise _RolledBack(Refusal("conflict", "", TRIED))
+            raise _RolledBack(Refusal("conflict", "", CHANGED))
         bus.publish_task(member.team_id, pk)
 
 
@@ -210,7 +213,7 @@ def retry_failed(member: Membership, batch: Batch, *, price_seen: int | None) ->
     the button."""
     tasks = _failed_of(member, batch)
     if not tasks:
-        return Refusal("input", "", "Nothing of this failed, or all of it was tried again already.")
+        return Refusal("input", "", "Nothing of this is left that failed and that you can try again.")
     again = {task.pk: task.version for task in tasks}
     return create(
         member, _order_of_all(tasks), key=f"failed:{batch.pk}:{tasks[0].pk}", price_seen=price_seen, again=again
@@ -224,7 +227,10 @@ def retry_failed_price(member: Membership, batch: Batch) -> Quote | Refusal | No
 
 
 def _failed_of(member: Membership, batch: Batch) -> list[Task]:
-    return list(access.tasks(member).filter(batch=batch, state=State.FAILED, children=None).order_by("pk"))
+    """But what uses an image that only another sees: this member cannot send that."""
+    failed = access.tasks(member).filter(batch=batch, state=State.FAILED, children=None)
+    hidden = TaskReference.objects.filter(task__batch=batch).exclude(reference__in=access.seen_references(member))
+    return list(failed.exclude(pk__in=hidden.values("task")).order_by("pk"))
 
 
 def _order_of_all(tasks: list[Task]) -> Order:
