@@ -493,7 +493,7 @@
       const text = await answer.text();
       if (answer.redirected) plainNotice(SIGNED_OUT);
       else if (answer.ok) acted(text, button);
-      else if (answer.status === 422) notice(text);
+      else if (answer.status === 422) notice(text), catchUp(); // it may have been pressed on what has changed
       else plainNotice((await renewTokens(text)) || $("h1 + p", parse(text))?.textContent || "That did not work. Reload the page and try again.");
     } catch {
       plainNotice("The server did not answer. Check your connection and try again.");
