@@ -285,7 +285,7 @@
 
   function leave(card) {
     const id = card.dataset.task;
-    left = { ...leftAlone(), [id]: Date.now() };
+    left = { ...left, ...leftAlone(), [id]: Date.now() };
     keepLeft();
     takeOff(id);
     notice(`<div class="notice" data-kind="info" role="status"><p class="grow">You do not watch task ${Number(id)} any more. It goes on, and its picture will be in the history.</p><button class="text-btn" type="button" data-watch="${Number(id)}">Undo</button><button class="icon-btn" type="button" data-dismiss aria-label="Dismiss">×</button></div>`);
@@ -307,7 +307,6 @@
   window.addEventListener("storage", ({ key }) => {
     if (key !== LEFT || !cards) return;
     const was = left;
-    left = leftAlone();
     Object.keys(left).forEach(takeOff);
     Object.keys(was).filter((id) => !isLeft(id)).forEach(bringBack);
     catchUp();
