@@ -249,21 +249,29 @@
 
   const liked = new Set($$("article.card .heart[aria-pressed=true]").map((heart) => heart.closest("article").dataset.task));
 
-  /** The server's answer to a press: here, and in this person's other tabs. */
+  /** The server's answer to a press. */
   function hearted(heart) {
     const said = { id: heart.id.slice(6), isLiked: heart.getAttribute("aria-pressed") === "true", count: $(".num", heart)?.textContent || "" };
     document.getElementById(heart.id)?.replaceWith(heart);
-    beat(said);
+    spreadHeart(said);
     tell(said.isLiked ? "Favourite" : "No longer a favourite");
+  }
+
+  /** Here, and in this person's other tabs. */
+  function spreadHeart(said) {
+    beat(said);
     channel?.postMessage({ kind: "heart", data: said });
   }
 
+  document.addEventListener("flux2web:heart", (event) => spreadHeart(event.detail));
+
+  /** Without a `count`, what is shown stays: whoever knows of the heart may not know that. */
   function beat({ id, isLiked, count }) {
     isLiked ? liked.add(id) : liked.delete(id);
     for (const heart of $$(`#task-${id} .heart, #tile-${id} > .heart`)) {
       heart.setAttribute("aria-pressed", String(isLiked));
       heart.closest(".tile")?.toggleAttribute("data-liked", isLiked);
-      $(".num", heart).textContent = count;
+      if (count !== undefined) $(".num", heart).textContent = count;
     }
   }
 
@@ -294,7 +302,6 @@
 
   function watchAgain(button) {
     const id = button.dataset.watch;
-    left = leftAlone();
     delete left[id];
     keepLeft();
     button.closest(".notice").remove();
@@ -307,6 +314,7 @@
   window.addEventListener("storage", ({ key }) => {
     if (key !== LEFT || !cards) return;
     const was = left;
+    left = leftAlone();
     Object.keys(left).forEach(takeOff);
     Object.keys(was).filter((id) => !isLeft(id)).forEach(bringBack);
     catchUp();
@@ -488,7 +496,7 @@
     button.disabled = true;
     pressed = button.formAction;
     try {
-      const answer = await ask(button.formAction, { method: "POST", body: new FormData(form, button) });
+      const answer = await ask(button.formAction, { method: "POST", body: bodyOf(form, button) });
       const text = await answer.text();
       if (answer.redirected) plainNotice(SIGNED_OUT);
       else if (answer.ok) acted(text, button);
@@ -500,7 +508,21 @@
     button.disabled = false;
     const menu = button.closest("article.card details.menu");
     if (menu) shut(menu, hadFocus);
-    if (hadFocus && document.activeElement === body && home) button.isConnected && button.formAction === pressed ? button.focus({ preventScroll: true }) : toCard(home);
+    if (hadFocus && document.activeElement === body && home) refocus(button, home);
+  }
+
+  /** A heart does what it shows: another device may have turned it. */
+  function bodyOf(form, button) {
+    const data = new FormData(form, button);
+    if (button.matches(".heart")) data.set("liked", button.getAttribute("aria-pressed") === "true" ? "0" : "1");
+    return data;
+  }
+
+  /** To what was pressed, else to its card; to Undo where the card has gone. */
+  function refocus(button, home) {
+    if (button.isConnected && button.formAction === pressed) button.focus({ preventScroll: true });
+    else if (home.isConnected) toCard(home);
+    else $("#notices .notice:last-child form button")?.focus({ preventScroll: true });
   }
 
   function shut(menu, hadFocus) {
