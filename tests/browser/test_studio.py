@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from ..pictures import picture
+from .conftest import until
 
 pytestmark = pytest.mark.browser
 DONE_MS = 30_000
@@ -168,6 +169,47 @@ def test_a_refusal_keeps_everything_and_puts_the_cursor_where_it_is_wrong(sign_i
     assert numbers(page) == ["Image 1: red.png"]
 
 
+# --- The press --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_double_click_is_one_press(sign_in, site):
+    page = sign_in()
+    page.fill("#prompt", "A gate clicked twice")
+    page.locator("#go").dblclick()
+    expect(page.locator("article.card", has_text="A gate clicked twice")).to_have_count(1)
+    page.wait_for_timeout(500)
+    asked = "SELECT count(*) FROM flux2web_task WHERE prompt = 'A gate clicked twice'"
+    assert site.rows(asked) == [(1,)]
+
+
+def test_command_and_enter_press_as_well(sign_in):
+    page = sign_in()
+    page.fill("#prompt", "A gate opened by its key")
+    page.press("#prompt", "Meta+Enter")
+    expect(page.locator("article.card", has_text="A gate opened by its key")).to_have_count(1)
+    expect(page.locator("#prompt")).to_have_value("A gate opened by its key")
+
+
+OF_THE_BRIDGE = "SELECT state FROM flux2web_task WHERE prompt LIKE 'A bridge with %'"
+
+
+def test_so_many_failures_end_what_still_waits_of_the_batch(sign_in, site):
+    page = sign_in()
+    page.select_option("#provider", "revid")
+    page.locator("#field-count label", has_text="8").click()
+    page.locator("#variations summary").click()
+    page.fill("#stop_after", "2")
+    page.fill("#prompt", "A bridge with {piers} that nobody may draw [filter]")
+    page.get_by_label("piers", exact=True).fill("one | two | three | four | five | six")
+    expect(page.locator("#go")).to_have_text(re.compile("Generate 48 · 480 credits"))
+    page.locator("#go").click()
+    site.wait_until(lambda: len(site.rows(OF_THE_BRIDGE)) == 48)
+    site.wait_at_rest()
+    states = [state for (state,) in site.rows(OF_THE_BRIDGE)]
+    assert set(states) == {"failed", "cancelled"}
+    expect(page.locator("article.card[data-state=cancelled]").first).to_be_attached()
+
+
 # --- Live ------------------------------------------------------------------------------------------------------------------
 
 
@@ -184,6 +226,26 @@ def test_two_tabs_of_one_browser_share_one_stream_and_both_see_the_picture(sign_
     first.close()
     second.wait_for_timeout(1500)
     assert opened.count(second) == 1
+
+
+def test_what_comes_above_while_one_reads_below_is_counted_and_one_press_away(sign_in):
+    reader, writer = sign_in(width=360, height=500), sign_in()
+    writer.locator("#field-count label", has_text="6").click()
+    expect(writer.locator("#go")).to_contain_text("Generate 6")
+    writer.fill("#prompt", "A wall to scroll along")
+    writer.locator("#go").click()
+    expect(reader.locator("article.card", has_text="A wall to scroll along").nth(5)).to_be_attached(timeout=DONE_MS)
+    writer.locator("#field-count label", has_text="1").first.click()
+    expect(writer.locator("#go")).not_to_contain_text("Generate 6")
+    reader.evaluate("window.scrollTo(0, 1200)")
+    until(reader, "window.scrollY > 400")
+    writer.fill("#prompt", "Above the wall")
+    writer.locator("#go").click()
+    expect(reader.locator("#fresh")).to_have_text("1 new", timeout=DONE_MS)
+    reader.locator("#fresh").click()
+    expect(reader.locator("#fresh")).to_be_hidden()
+    until(reader, "window.scrollY < 100")
+    expect(reader.locator("article.card", has_text="Above the wall")).to_be_in_viewport()
 
 
 def test_the_end_is_told_to_those_who_listen(sign_in):
