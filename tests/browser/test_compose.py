@@ -273,6 +273,26 @@ def test_a_prompt_of_the_shelf_is_changed_in_the_studio(sign_in, site):
     expect(page.get_by_role("button", name="Save the form to this prompt")).to_be_visible()
 
 
+def test_the_shelf_goes_out_as_a_table_and_comes_in_again_changed(sign_in, site):
+    page = sign_in()
+    shelf = f"{site.url}/t/north/prompts/"
+    page.goto(shelf)
+    sheet = {"name": "shelf.csv", "mimeType": "text/csv", "buffer": b"title,text\r\nTable heron,A heron at noon\r\n"}
+    page.set_input_files("#sheets [type=file]", sheet)
+    page.get_by_role("button", name="Take in").click()
+    expect(page.locator(".shelf-line", has_text="Table heron")).to_contain_text("A heron at noon")
+    with page.expect_download() as coming:
+        page.get_by_role("link", name="Download all").click()
+    written = coming.value.path().read_bytes()
+    assert b"A heron at noon" in written
+    page.set_input_files("#sheets [type=file]", sheet | {"buffer": written.replace(b"at noon", b"at dusk")})
+    page.get_by_role("button", name="Take in").click()
+    expect(page.locator(".shelf-line", has_text="Table heron")).to_contain_text("A heron at dusk")
+    page.set_input_files("#sheets [type=file]", sheet | {"buffer": b"no,columns\r\n"})
+    page.get_by_role("button", name="Take in").click()
+    expect(page.locator("#sheets [role=alert]")).to_contain_text("Nothing was taken in.")
+
+
 # --- The seed, and what the prompt says of the images -------------------------------------------------------------------------
 
 
