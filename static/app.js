@@ -96,7 +96,7 @@
     const focus = here.contains(document.activeElement) ? document.activeElement : null;
     const meant = focus?.formAction;
     dress(card);
-    Idiomorph.morph(here, card, { ignoreActiveValue: true });
+    Idiomorph.morph(here, card); // also the number in a heart that has the focus
     if (focus && (document.activeElement !== focus || focus.formAction !== meant)) toCard(here);
     askHead(here.dataset.batch);
   }

@@ -11,7 +11,12 @@
   const found = () => $("#found");
   const tiles = () => $$("#found .tile[data-task]");
   const ask = (url, options = {}) => fetch(url, { credentials: "same-origin", ...options, headers: { "HX-Request": "true" } });
-  const post = (url) => ask(url, { method: "POST", body: new FormData($("#card-action")) });
+  function post(url, more = {}) {
+    const body = new FormData($("#card-action"));
+    for (const [name, value] of Object.entries(more)) body.set(name, value);
+    return ask(url, { method: "POST", body });
+  }
+
   const keep = (store, key, value) => { try { store.setItem(key, value); } catch { /* full, or switched off */ } };
   const kept = (store, key) => { try { return store.getItem(key); } catch { return null; } };
   const tell = (text) => { const region = $("#told"); if (region) region.textContent = text; };
@@ -78,14 +83,15 @@
   async function like(heart) {
     const was = [heart.getAttribute("aria-pressed") === "true", Number($(".num", heart).textContent)];
     beat(heart, !was[0], was[1] + (was[0] ? -1 : 1));
-    const answer = await post(heart.formAction).catch(() => null);
+    const answer = await post(heart.formAction, { liked: was[0] ? "0" : "1" }).catch(() => null);
     const fresh = answer?.ok && !answer.redirected && $(".heart", parse(await answer.text()));
     if (!fresh) {
       beat(heart, ...was);
       return plainly(heart);
     }
     const isLiked = fresh.getAttribute("aria-pressed") === "true";
-    beat(heart, isLiked, Number($(".num", fresh)?.textContent || 0));
+    const said = { id: heart.closest(".tile").dataset.task, isLiked, count: $(".num", fresh)?.textContent || "" };
+    document.dispatchEvent(new CustomEvent("flux2web:heart", { detail: said })); // on this page, and in the other tabs
     tell(isLiked ? "Favourite" : "No longer a favourite");
     if (new URLSearchParams(location.search).get("tab") === "favourites") haunt(heart.closest(".tile"), isLiked);
   }

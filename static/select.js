@@ -267,13 +267,12 @@
     draw();
   }
 
+  /** On this page, and in this person's other tabs. */
   function beat(id, isLiked) {
     const heart = $(`#tile-${CSS.escape(id)} > .heart`);
-    if (!heart || (heart.getAttribute("aria-pressed") === "true") === isLiked) return;
-    heart.setAttribute("aria-pressed", String(isLiked));
-    heart.closest(".tile").toggleAttribute("data-liked", isLiked);
-    const count = $(".num", heart);
-    if (count) count.textContent = Math.max(0, Number(count.textContent) + (isLiked ? 1 : -1)) || "";
+    const isNews = heart && (heart.getAttribute("aria-pressed") === "true") !== isLiked;
+    const count = isNews ? Math.max(0, Number($(".num", heart).textContent) + (isLiked ? 1 : -1)) || "" : undefined;
+    document.dispatchEvent(new CustomEvent("flux2web:heart", { detail: { id, isLiked, count } }));
   }
 
   /** One's own alone: nobody else's was changed. */

@@ -294,6 +294,7 @@ def test_a_heart_does_what_it_shows_also_where_another_device_has_turned_it(tabl
     mine.click()
     expect(mine).to_have_attribute("aria-pressed", "true")
     expect(mine.locator(".num")).to_have_text("1")
+    expect(theirs).to_have_attribute("aria-pressed", "true")
     theirs.click()
     expect(mine.locator(".num")).to_have_text("")
     mine.click()
