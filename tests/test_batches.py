@@ -193,6 +193,11 @@ class TestRetryFailed:
         assert sums(north)[1] == 10 + 25
         assert lifecycle.retry_failed(member, batch, price_seen=35).tasks.get().parent == failed[0]
 
+    def test_with_one_among_them_hidden_all_of_it_is(self, batch, member):
+        Task.objects.filter(pk=batch.tasks.filter(state=State.FAILED).last().pk).update(private=True)
+        again = lifecycle.retry_failed(member, batch, price_seen=35)
+        assert list(again.tasks.values_list("private", flat=True)) == [True, True]
+
     def test_a_price_that_has_risen_is_said(self, batch, member):
         outcome = lifecycle.retry_failed(member, batch, price_seen=20)
         assert outcome.kind == "price"
