@@ -189,9 +189,9 @@ class Person:
 
 @contextmanager
 def running(var: Path, **env: str) -> Iterator[Site]:
-    site = Site(var, **env).start()
+    site = Site(var, **env)
     try:
-        yield site
+        yield site.start()
     finally:
         if site.process:
             kill(site.process)
