@@ -19,6 +19,7 @@ log = structlog.get_logger(__name__)
 MORE = 4  # pictures that "more like this" asks for
 CHANGED = "Some of this has changed meanwhile. Look at the cards; press again if you still want one more."
 GONE = "Image {} is not among this team's images any more. Remove it or upload it again."
+NONE_LEFT = "Nothing of this failed, all of it was tried again already, or it has an image that only its author sees."
 HIDDEN = "Image {} is one that only its author sees. Ask them to try it again, or to show the image to the team."
 
 
@@ -213,7 +214,7 @@ def retry_failed(member: Membership, batch: Batch, *, price_seen: int | None) ->
     the button."""
     tasks = _failed_of(member, batch)
     if not tasks:
-        return Refusal("input", "", "Nothing of this is left that failed and that you can try again.")
+        return Refusal("input", "", NONE_LEFT)
     again = {task.pk: task.version for task in tasks}
     return create(
         member, _order_of_all(tasks), key=f"failed:{batch.pk}:{tasks[0].pk}", price_seen=price_seen, again=again
