@@ -494,12 +494,15 @@ def test_a_finished_picture_is_run_again_at_the_price_on_the_button(client_for, 
     assert Task.objects.filter(parent=task).count() == 2
 
 
-def test_run_again_pressed_twice_on_a_page_without_javascript_is_once(client_for, cleo, north):
+@pytest.mark.parametrize(("verb", "price", "pictures"), [("retry", "10", 1), ("more", "40", 4)])
+def test_what_is_pressed_twice_on_a_page_without_javascript_is_sent_once(
+    client_for, cleo, north, verb, price, pictures
+):
     task, client = done(north, cleo, price=9), client_for(cleo)
-    [press] = re.findall(r'formaction="([^"]*/retry/[^"]*)"', text(client.get(url(task))))
+    [press] = re.findall(rf'formaction="([^"]*/{verb}/[^"]*)"', text(client.get(url(task))))
     for _ in range(2):
-        client.post(press, {"price": "10"})
-    assert Task.objects.filter(parent=task).count() == 1
+        client.post(press, {"price": price})
+    assert Task.objects.filter(parent=task).count() == pictures
 
 
 def test_a_price_that_rose_meanwhile_stops_it(client_for, cleo, north):

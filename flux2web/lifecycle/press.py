@@ -98,9 +98,9 @@ def _above(ceiling: int, quoted: Quote) -> Refusal:
 
 
 def _write_batch(member: Membership, order: Order, key: str, quoted: Quote, again: Mapping[int, int]) -> Batch:
-    references, period = _own_references(member, order), ledger.current(member.team, timezone.now())
-    batch = _new_batch(member, order, key)
+    references, batch = _own_references(member, order), _new_batch(member, order, key)
     _claim(member, again)
+    period = ledger.current(member.team, timezone.now())  # which may lock the budget, and tasks are locked before it
     tasks = [
         _new_task(member, cell, batch, period, part, number)
         for cell, part in zip(order.cells, quoted.parts, strict=True)
@@ -203,10 +203,12 @@ def retry(
     return _anew(member, task, order_of(task, parent=task.pk), key, seen, {task.pk: version})
 
 
-def more(member: Membership, task: Task, *, price_seen: int | None) -> Batch | Refusal:
-    """MORE pictures like this one, each with a seed of its own. `price_seen` is their total on the button."""
-    key = f"more:{task.pk}:{task.children.count()}"
-    return _anew(member, task, _more_of(task), key, price_seen)
+def more(member: Membership, task: Task, *, price_seen: int | None, version_seen: int | None = None) -> Batch | Refusal:
+    """MORE pictures like this one, each with a seed of its own. `price_seen` is their total on the button. The same press
+    twice is one."""
+    version = task.version if version_seen is None else version_seen
+    key = f"more:{task.pk}:{version}:{member.user_id}"
+    return _anew(member, task, _more_of(task), key, price_seen, {task.pk: version})
 
 
 def retry_failed(member: Membership, batch: Batch, *, price_seen: int | None) -> Batch | Refusal:

@@ -236,19 +236,20 @@ def cancel(request: HttpRequest, member: Membership, task_id: int) -> HttpRespon
 @access.team(Role.MEMBER)
 def retry(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
     task = access.task(member, task_id)
-    version = forms.as_id(request.GET.get("seen")) or None
-    return _sent(request, task, lifecycle.retry(member, task, price_seen=_price_seen(request), version_seen=version))
+    return _sent(request, task, lifecycle.retry(member, task, **_seen(request)))
 
 
 @require_POST
 @access.team(Role.MEMBER)
 def more(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
     task = access.task(member, task_id)
-    return _sent(request, task, lifecycle.more(member, task, price_seen=_price_seen(request)))
+    return _sent(request, task, lifecycle.more(member, task, **_seen(request)))
 
 
-def _price_seen(request: HttpRequest) -> int | None:
-    return forms.as_id(request.POST.get("price")) or None
+def _seen(request: HttpRequest) -> dict[str, int | None]:
+    """The price on the button, and the version of the card that it stood on."""
+    price, version = request.POST.get("price"), request.GET.get("seen")
+    return {"price_seen": forms.as_id(price) or None, "version_seen": forms.as_id(version) or None}
 
 
 def _sent(request: HttpRequest, task: Task, outcome: Batch | Refusal) -> HttpResponse:
