@@ -113,6 +113,32 @@ def test_the_balance_comes_without_leaving_the_page(sign_in, site):
     expect(page.locator("h1")).to_contain_text("Off")
 
 
+def test_a_saved_key_is_tried_where_it_stands(sign_in, site):
+    page = sign_in()
+    page.goto(site.url + APIKLEY)
+    page.fill("[name=key]", "sandbox")
+    page.fill("[name=base_url]", f"{site.url}/sandbox/apikley")
+    page.click("#provider button:has-text('Save')")
+    expect(page.locator("#notices")).to_contain_text("Apikley is saved.")
+    page.click("button:has-text('Try the saved key')")
+    expect(page.locator("#notices")).to_contain_text("The key works. Balance there:")
+    assert_good(page)
+
+
+def test_the_desk_is_filtered_to_what_was_wrong_and_back(sign_in, site, made):
+    httpx.post(f"{site.url}/hooks/revid/a-guess-at-a-secret/", content=b"{}", trust_env=False)
+    page = sign_in()
+    page.goto(site.url + DESK)
+    everything = page.locator("#callbacks tbody tr")
+    expect(everything.filter(has_text=made)).not_to_have_count(0)
+    page.select_option("[name=verdict]", label="Unknown address")
+    page.click("form.filters button")
+    page.wait_for_url("**verdict=unknown**")
+    expect(everything.filter(has_text="Unknown address")).to_have_count(everything.count())
+    page.click("text=Show all")
+    expect(everything.filter(has_text=made)).not_to_have_count(0)
+
+
 def test_of_two_admins_with_the_rule_open_the_second_is_told(sign_in, site):
     first, second = sign_in(), sign_in()
     for page in (first, second):
