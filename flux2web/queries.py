@@ -208,7 +208,7 @@ def ledger_page(team: Team, cursor: str | None = None, limit: int = 50, only: Le
 
 
 def _branches(team: Team, only: LedgerFilter) -> list[QuerySet[Entry]]:
-    rows = Entry.objects.select_related("task__user", "actor")
+    rows = Entry.objects.select_related("task__user", "task__result", "actor")
     if only.task is None:
         rows = rows.filter(team=team)
     else:  # a handful of lines: to be found by the task, whatever the planner thinks of the team's index
