@@ -50,9 +50,9 @@ def running(task) -> Task:
 
 
 @pytest.fixture
-def told(task):
+def told(task, settings):
     """The tasks that open pages are told of from now on."""
-    heard: list[int] = []
+    settings.REDIS_URL, heard = "", []  # by the bus of this process
     hang_up = bus.subscribe(lambda hint: heard.append(hint.task_id) if hint.kind == "task" else None)
     yield heard
     hang_up()
