@@ -137,7 +137,7 @@ def test_what_one_does_not_watch_any_more_ends_in_silence_and_is_in_the_history(
     plain = page.locator("link[rel=icon]").get_attribute("href")
     press(page, "A snail that nobody watches [slow]")
     snail = page.locator("article.card", has_text="A snail")
-    snail.get_by_role("button", name="Stop watching").click()
+    snail.get_by_role("button", name="Stop watching").dispatch_event("click")  # it may change while it is aimed at
     expect(snail).to_have_count(0)
     hide(page)
     expect_done(page, press(page, "A hare that somebody watches"))
