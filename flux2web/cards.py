@@ -16,7 +16,6 @@ from . import accounts, health, providers, queries, routing, turns
 from .models import Event, Membership, State, Task, User
 from .models.tasks import IN_FLIGHT
 from .money import credits_text, format_credits
-from .orders import Order
 from .queries import Tally
 from .routing import Candidate, Market
 
@@ -164,7 +163,8 @@ class Card:
         task = self.task
         if task.state != State.QUEUED or task.in_line or not task.looks:
             return ""
-        found = routing.candidates(_order_of(task), self._market())
+        order = routing.order_of(task, range(task.reference_count))  # who is able goes by how many images they are
+        found = routing.candidates(order, self._market())
         able = [each for each in found if each.price.credits <= task.price_credits]
         return _pauses(able) if able else _nobody(task)
 
@@ -366,21 +366,6 @@ def of(tasks: Iterable[Task]) -> list[Card]:
 
 
 # --- Why nobody takes it -------------------------------------------------------------------------------------------------
-
-
-def _order_of(task: Task) -> Order:
-    """As far as it decides who is able: of the images, how many."""
-    return Order(
-        prompt=task.prompt,
-        family=task.family,
-        aspect_ratio=task.aspect_ratio,
-        resolution=task.resolution,
-        provider=task.provider,
-        seed=task.seed,
-        output_format=task.output_format,
-        safety_tolerance=task.safety_tolerance,
-        references=tuple(range(task.reference_count)),
-    )
 
 
 def _pauses(able: list[Candidate]) -> str:

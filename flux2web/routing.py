@@ -106,6 +106,21 @@ class Market:
         return self._prices[asked]
 
 
+def order_of(task: Task, references: Iterable[int]) -> Order:
+    """What was asked for, again, with these images."""
+    return Order(
+        prompt=task.prompt,
+        family=task.family,
+        aspect_ratio=task.aspect_ratio,
+        resolution=task.resolution,
+        provider=task.provider,
+        seed=task.seed,
+        output_format=task.output_format,
+        safety_tolerance=task.safety_tolerance,
+        references=tuple(references),
+    )
+
+
 def candidates(order: Order, market: Market | None = None) -> list[Candidate]:
     """The accounts that can take this order, in the order in which they should be asked."""
     market = market or Market()

@@ -276,19 +276,8 @@ def more_price(task: Task) -> Quote | Refusal:
 
 
 def order_of(task: Task, *, parent: int | None = None) -> Order:
-    return Order(
-        prompt=task.prompt,
-        family=task.family,
-        aspect_ratio=task.aspect_ratio,
-        resolution=task.resolution,
-        provider=task.provider,
-        seed=task.seed,
-        output_format=task.output_format,
-        safety_tolerance=task.safety_tolerance,
-        references=_reference_ids(task),
-        parent=parent,
-        private=task.private or None,  # made again, what one hid stays hidden
-    )
+    private = task.private or None  # made again, what one hid stays hidden
+    return replace(routing.order_of(task, _reference_ids(task)), parent=parent, private=private)
 
 
 def _reference_ids(task: Task) -> tuple[int, ...]:

@@ -89,12 +89,17 @@ def test_the_page_shows_what_was_made_today(sign_in, site, made):
     expect(chart.locator("tbody tr").first).to_be_visible()
 
 
-def test_the_balance_comes_without_leaving_the_page(sign_in, site):
-    page = sign_in()
+def save_apikley(page: Page, site: Site) -> None:
+    """A real account that talks to a pretend provider."""
     page.goto(site.url + APIKLEY)
     page.fill("[name=key]", "sandbox")
     page.fill("[name=base_url]", f"{site.url}/sandbox/apikley")
     page.click("#provider button:has-text('Save')")
+
+
+def test_the_balance_comes_without_leaving_the_page(sign_in, site):
+    page = sign_in()
+    save_apikley(page, site)
     expect(page.locator("#balance-there")).to_be_visible()
     page.evaluate("window.stayed = true")
     page.click("#balance-there button")
@@ -115,10 +120,7 @@ def test_the_balance_comes_without_leaving_the_page(sign_in, site):
 
 def test_a_saved_key_is_tried_where_it_stands(sign_in, site):
     page = sign_in()
-    page.goto(site.url + APIKLEY)
-    page.fill("[name=key]", "sandbox")
-    page.fill("[name=base_url]", f"{site.url}/sandbox/apikley")
-    page.click("#provider button:has-text('Save')")
+    save_apikley(page, site)
     expect(page.locator("#notices")).to_contain_text("Apikley is saved.")
     page.click("button:has-text('Try the saved key')")
     expect(page.locator("#notices")).to_contain_text("The key works. Balance there:")
