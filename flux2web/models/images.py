@@ -84,6 +84,7 @@ class Result(models.Model):
     height_px = models.PositiveIntegerField()
     created = models.DateTimeField(default=timezone.now, editable=False)
     purged_at = models.DateTimeField(null=True, blank=True)  # its files were thrown away, 30 days after the picture was
+    lost_at = models.DateTimeField(null=True, blank=True)  # since when storage has not had the original
 
     class Meta:
         constraints = [
