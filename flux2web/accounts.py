@@ -167,7 +167,6 @@ def set_account(
         account.enabled = account.enabled if enabled is None else enabled
         account.options = dict(account.options if options is None else options)
         if rate and rate != (account.rate_count, account.rate_s):
-            account.next_call_at = timezone.now()  # what an older, slower rate had put off is free again
             account.rate_count, account.rate_s = rate
         account.concurrent = account.concurrent if concurrent is UNCHANGED else concurrent
         account.paused_until, account.pause_kind, account.pause_reason, account.failures = None, "", "", 0

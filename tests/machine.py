@@ -306,7 +306,7 @@ class Stage:
         self.admin = factories.make_user(is_site_admin=True)
         self.makers = [factories.make_member(team) for team in (north, north, south)]
         for slug, credits in PRICES.items():
-            factories.make_account(slug, prices=False, next_call_at=BEGIN)
+            factories.make_account(slug, prices=False)
             Price.objects.create(**PLACE, provider=slug, credits=credits, published=True)
 
     def _surroundings(self, monkeypatch) -> None:

@@ -562,7 +562,7 @@ class TestLimits:
         accounts.worked(ProviderAccount.objects.get(pk=revid.pk))
         ProviderAccount.objects.update(rate_count=1, rate_s=3600)
         revid.refresh_from_db()
-        revid.take_call(task.created)
+        revid.take_call()
         with django_capture_on_commit_callbacks(execute=True):
             look(task)
             look(task)
@@ -608,7 +608,7 @@ class TestLimits:
     def test_a_rate_that_was_raised_frees_those_who_wait(self, task, revid):
         accounts.set_account("revid", rate=(1, 86_400))
         revid.refresh_from_db()
-        revid.take_call(task.created)
+        revid.take_call()
         waiting = look(task)
         assert (waiting.due_at - timezone.now()).total_seconds() < 2 * lifecycle.sending.TURN_MAX_S
         accounts.set_account("revid", rate=(20, 10))
@@ -625,7 +625,7 @@ class TestLimits:
         revid.concurrent = 0
         revid.rate_count, revid.rate_s = 1, 3600
         revid.save()
-        revid.take_call(task.created)
+        revid.take_call()
         waiting = look(age(task, waited_s=0))
         assert (waiting.state, waiting.waited_s, peer.creates) == (State.QUEUED, 0, [])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ from flux2web.orders import Refusal
 from . import factories
 from .peer import serving
 from .road import look, press, sums, task_of, walk
+from .site import ROOT
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -201,8 +204,7 @@ def test_a_throttle_is_exact_under_many(member, peer):
     account = factories.any_account("revid")
     account.rate_count, account.rate_s = 5, 3600
     account.save()
-    now = timezone.now()
-    taken = at_once([lambda: account.__class__.objects.get(pk=account.pk).take_call(now)] * 40)
+    taken = at_once([lambda: account.__class__.objects.get(pk=account.pk).take_call()] * 40)
     assert taken.count(None) == 5
 
 
@@ -212,6 +214,46 @@ def test_a_ceiling_is_exact_under_many(member, peer):
     account.save()
     tasks = [task_of(press(member)) for _ in range(20)]
     at_once([lambda pk=task.pk: lifecycle.submit(pk) for task in tasks])
+    assert Task.objects.in_flight().count() == len(peer.creates) == 3
+
+
+# --- Across processes --------------------------------------------------------------------------------------------------
+
+
+def together(*words: list[object]) -> list[str]:
+    """Processes on this database, from a common start, each with its own words (racer.py): what all of them said."""
+    command = [sys.executable, "-m", "tests.racer", str(connection.settings_dict["NAME"])]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+    racers = [subprocess.Popen([*command, *map(str, own)], **pipes) for own in words]
+    try:
+        for racer in racers:
+            assert racer.stdout.readline() == "ready\n"
+        for racer in racers:
+            racer.stdin.write("go\n")
+            racer.stdin.flush()
+        said = [line for racer in racers for line in racer.communicate(timeout=60)[0].splitlines()]
+    finally:
+        for racer in racers:
+            racer.kill()
+    assert [racer.returncode for racer in racers] == [0] * len(racers)
+    return said
+
+
+@pytest.mark.parametrize(("count", "rate_s"), [(10, 2.0), (7, 1.0)])
+def test_a_throttle_is_exact_across_processes_in_any_window_and_used_up(member, count, rate_s):
+    account, windows = factories.any_account("revid"), round(8 / rate_s)
+    type(account).objects.filter(pk=account.pk).update(rate_count=count, rate_s=rate_s)
+    taken = sorted(map(float, together(*[["take", account.pk, windows * rate_s]] * 3)))
+    apart = [last - first for first, last in zip(taken, taken[count:], strict=False)]
+    assert min(apart) >= rate_s - 1e-6, "one more than the allowance in one window"
+    assert len(taken) >= 0.95 * windows * count
+
+
+def test_a_ceiling_is_exact_across_processes(member, peer):
+    account = factories.any_account("revid")
+    type(account).objects.filter(pk=account.pk).update(concurrent=3)
+    tasks = [task_of(press(member)).pk for _ in range(24)]
+    together(*[["submit", account.pk, *tasks[start::3]] for start in range(3)])
     assert Task.objects.in_flight().count() == len(peer.creates) == 3
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import time_machine
 from django.utils import timezone
 
 from flux2web import accounts, actors, lifecycle, turns
 from flux2web.cards import Card
-from flux2web.models import ProviderAccount, State, Task
+from flux2web.models import ProviderAccount, State, Task, providers
 from flux2web.providers.base import Kind
 
 from . import factories
@@ -59,7 +60,7 @@ def free(account: ProviderAccount) -> None:
     long_ago = timezone.now() - timedelta(minutes=5)
     running = Task.objects.filter(account=account, state=State.RUNNING)
     running.update(state=State.FAILED, due_at=None, finished_at=long_ago, accepted_at=long_ago)
-    ProviderAccount.objects.filter(pk=account.pk).update(next_call_at=long_ago)
+    ProviderAccount.objects.filter(pk=account.pk).update(calls=[])
 
 
 def let_rest(account: ProviderAccount) -> None:
@@ -191,3 +192,30 @@ def test_a_place_too_far_back_has_no_number(north_member, revid):
     task.refresh_from_db()
     assert turns.place(task) == 0
     assert Card(task).detail == "In line. Starts by itself"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "kept"),
+    [
+        ((5, 10), (5, 10)),
+        ((10, 60), (2, 12)),  # the tenth of a burst would make a newcomer wait for a minute
+        ((7, 60), (1, 60 / 7)),
+        ((60, 3600), (60, 3600)),  # one a minute: a newcomer waits anyway
+        ((1000, 1), (250, 0.25)),
+        ((10_000, 1), (250, 0.025)),
+    ],
+)
+def test_an_allowance_is_kept_in_parts_where_a_burst_would_be_long(allowed, kept):
+    assert providers._part(*allowed) == pytest.approx(kept)
+
+
+def test_no_window_has_more_than_the_allowance_wherever_it_begins(revid):
+    ProviderAccount.objects.update(rate_count=10, rate_s=60)
+    revid.refresh_from_db()
+    with time_machine.travel(datetime(2026, 11, 10, tzinfo=UTC), tick=False) as clock:
+        taken = []
+        for second in range(240):
+            taken += [second for _ in range(3) if revid.take_call() is None]
+            clock.shift(1)
+    assert max(sum(begin <= at < begin + 60 for at in taken) for begin in range(240)) == 10
+    assert len(taken) == 40

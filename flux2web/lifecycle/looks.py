@@ -101,7 +101,7 @@ def _check_running(task: Task) -> Next | None:
 def _look_allowance(account: ProviderAccount) -> datetime | None:
     """When a look is free, at providers that count looks as calls; None means now."""
     if accounts.capabilities(account).throttle.counts_looks:
-        return account.take_call(timezone.now())
+        return account.take_call()
     return None
 
 

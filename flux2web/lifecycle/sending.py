@@ -122,7 +122,7 @@ def _begin(task: Task, candidate: Candidate) -> Sending | Next | None:
     """
     account, now, sending = candidate.account, timezone.now(), None
     with write():
-        turn = _no_turn(account, now)
+        turn = _no_turn(account)
         if turn is None:
             sending = _write_sending(task, candidate, now)
             faults.point("CP3")
@@ -135,11 +135,11 @@ def _begin(task: Task, candidate: Candidate) -> Sending | Next | None:
     return sending
 
 
-def _no_turn(account: ProviderAccount, now: datetime) -> Turn | None:
+def _no_turn(account: ProviderAccount) -> Turn | None:
     """Take a call of the account's allowance and a place under its ceiling. None: taken."""
-    free_at = account.take_call(now)
+    free_at = account.take_call()
     if free_at is not None:
-        return Turn(max(0.05, (free_at - now).total_seconds()), account.rate_s / account.rate_count)
+        return Turn(max(0.05, (free_at - timezone.now()).total_seconds()), account.rate_s / account.rate_count)
     in_flight = Task.objects.in_flight().filter(account=account)
     is_full = account.concurrent and in_flight.count() >= account.concurrent
     return Turn(TURN_S, LINE_LOOK_S) if is_full else None

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import math
+from datetime import UTC, datetime
+from functools import cache
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
-from django.db.models import Exists, F, Max, OuterRef, Q
-from django.db.models.functions import Greatest
+from django.db.models import Exists, Max, OuterRef, Q
 from django.utils import timezone
 
-from .base import EncryptedField
+from .base import EncryptedField, write
+
+WINDOW_MAX_S = 25.0  # longer than that nobody waits behind a burst, where the allowance comes more often
+CALLS_KEPT = 256  # of an account, in its row
+
+
+@cache
+def _part(count: int, window_s: float) -> tuple[int, float]:
+    """What is kept instead of an allowance: an equal part of it, in as much less time. Kept everywhere, the whole is too."""
+    often = window_s / count <= WINDOW_MAX_S
+    fewest = max(1, count / CALLS_KEPT, window_s / WINDOW_MAX_S if often else 1)
+    parts = next(number for number in range(math.ceil(fewest), count + 1) if count % number == 0)
+    return count // parts, window_s / parts
 
 
 class AccountQuerySet(models.QuerySet["ProviderAccount"]):
@@ -37,7 +50,7 @@ class ProviderAccount(models.Model):
     rate_count = models.PositiveIntegerField()
     rate_s = models.FloatField()
     concurrent = models.PositiveIntegerField(null=True, blank=True)
-    next_call_at = models.DateTimeField(default=timezone.now)  # the generic cell rate algorithm's "theoretical arrival"
+    calls = models.JSONField(default=list, blank=True, db_default=[])  # when the last ones were taken, in seconds
 
     paused_until = models.DateTimeField(null=True, blank=True)
     pause_kind = models.CharField(max_length=16, blank=True)
@@ -81,21 +94,23 @@ class ProviderAccount(models.Model):
         """The newest key's version without opening it; 0 when there is none."""
         return self.keys.aggregate(newest=Max("version"))["newest"] or 0
 
-    def take_call(self, now: datetime) -> datetime | None:
+    def take_call(self) -> datetime | None:
         """Take one call of the allowance, exactly, across processes. None when taken, else when the next one is free.
 
-        Generic cell rate algorithm in one conditional UPDATE: a call is allowed while the theoretical arrival time is
-        not further ahead than the burst of `rate_count` calls, and moves it on by one interval.
+        The row is locked and remembers its last calls, so that no window of `rate_s` seconds, wherever it begins, has more
+        than `rate_count` of them. A burst and then a steady rate would have nearly twice as many.
         """
-        interval = timedelta(seconds=self.rate_s / self.rate_count)
-        burst = timedelta(seconds=self.rate_s) - interval
-        taken = ProviderAccount.objects.filter(pk=self.pk, next_call_at__lte=now + burst).update(
-            next_call_at=Greatest(F("next_call_at"), now) + interval
-        )
-        if taken:
-            return None
-        self.refresh_from_db(fields=["next_call_at"])
-        return self.next_call_at - burst
+        count, window_s = _part(self.rate_count, self.rate_s)
+        with write():
+            mine = ProviderAccount.objects.select_for_update(no_key=True).filter(pk=self.pk)
+            calls = mine.values_list("calls", flat=True).get()
+            now = max([timezone.now().timestamp(), *calls[-1:]])  # another machine's clock may be ahead
+            free_at = calls[-count] + window_s if len(calls) >= count else now
+            if free_at <= now:
+                self.calls = [*calls, now][-count:]
+                mine.update(calls=self.calls)
+                return None
+        return datetime.fromtimestamp(free_at, UTC)
 
 
 class Failures(models.Model):
