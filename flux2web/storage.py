@@ -195,12 +195,33 @@ def open_file(key: str) -> IO[bytes]:
     return default_storage.open(key)
 
 
+def is_there(key: str) -> bool:
+    """Raises StorageDown where nobody can tell."""
+    try:
+        with suppress(FileNotFoundError):
+            default_storage.open(key).close()
+            return True
+        _check_place(key)
+    except Exception as error:  # boto's errors again
+        raise StorageDown(str(error)) from error
+    return False
+
+
+def _check_place(key: str) -> None:
+    """A disk that is not mounted, or a bucket that is not there, has lost nothing."""
+    if settings.S3_BUCKET:
+        bucket = default_storage.bucket_name  # type: ignore[attr-defined]
+        default_storage.connection.meta.client.head_bucket(Bucket=bucket)  # type: ignore[attr-defined]
+    elif not Path(default_storage.path(folder := key.partition("/")[0])).is_dir():
+        raise FileNotFoundError(f"there is no folder of {folder}: is the disk mounted?")
+
+
 def has_lost(keys: Iterable[str]) -> bool:
     """Whether our storage answers and has no file of one of these names."""
     try:
-        return not all(default_storage.exists(key) for key in keys)
-    except Exception as error:  # boto's errors again: it is down, and may have them all
-        log.error("storage is down, a reference was not read", error=repr(error))
+        return not all(is_there(key) for key in keys)
+    except StorageDown as error:  # it may have them all
+        log.error("storage is down, nobody knows what it has", error=repr(error))
         return False
 
 
@@ -224,14 +245,23 @@ def read_if_there(key: str) -> bytes | None:
 
 
 def response(
-    key: str, mime: str, *, request: HttpRequest | None = None, download_name: str | None = None, private: bool = True
+    key: str,
+    mime: str,
+    *,
+    request: HttpRequest | None = None,
+    download_name: str | None = None,
+    private: bool = True,
+    sure: bool = False,
 ) -> HttpResponse:
     """A stored file as an answer: by the web server in front of us, by a short-lived signed address of the bucket, or
     from our disk; then with the parts and the 304 that `request` asks for. Raises FileNotFoundError.
 
     The type is our encoder's, never the client's. `private` files may be kept by the browser that asked, by nobody else.
+    `sure`: a bucket is asked whether it has the file before its address is handed out.
     """
     if private and settings.S3_BUCKET:
+        if sure and has_lost([key]):
+            raise FileNotFoundError(key)
         return _sent_to_bucket(_signed_url(key, mime, download_name))
     etag = quote_etag(sha256(key.encode()).hexdigest()[:32])  # names are by content, or used once
     try:
