@@ -34,8 +34,8 @@ LADDER: list[set[str]] = [
         "turns",
         "inserts",
     },
-    {"routing", "cards", "caps", "drafts", "promptbook", "shelf", "teams", "trash", "cleaning", "files"},
-    {"lifecycle", "audit", "lineage", "twins"},
+    {"routing", "cards", "caps", "drafts", "promptbook", "shelf", "teams", "trash", "cleaning", "lost"},
+    {"lifecycle", "audit", "files", "lineage", "twins"},
     {"requests", "statements", "exports", "alerts", "overview", "collecting", "references"},
     {
         "live",
