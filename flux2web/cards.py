@@ -82,7 +82,9 @@ DETAILS = {  # state: the part of Card that says more
 }
 LOST = ("The picture was lost on its way", "")
 BY_ITSELF = "Starts by itself"
-GONE = ("The original is no longer available", "Its file was thrown away. What was asked for is still here.")
+GONE = "The original is no longer available"
+THROWN_AWAY = "Its file was thrown away. What was asked for is still here."
+NOT_STORED = "Its file is missing from storage."
 COSTLY = (RETRY, RUN_AGAIN)
 
 
@@ -110,11 +112,16 @@ class Card:
 
     @property
     def is_gone(self) -> bool:
-        """Made, but its file is not there any more."""
+        """Made, but its original is not there any more."""
         if self.task.state != State.DONE:
             return False
         result = getattr(self.task, "result", None)
-        return result is None or result.purged_at is not None
+        return result is None or result.purged_at is not None or result.lost_at is not None
+
+    @property
+    def is_lost(self) -> bool:
+        """Gone by accident: the small copies may be there still, and the original be found again."""
+        return self.is_gone and hasattr(self.task, "result") and self.task.result.purged_at is None
 
     @property
     def is_shown(self) -> bool:
@@ -123,7 +130,7 @@ class Card:
     @property
     def headline(self) -> str:
         if self.is_gone:
-            return GONE[0]
+            return GONE
         if self.task.state == State.FAILED:
             return self._failure[0].format(provider=self.provider)
         return FACES[self.task.state][1]
@@ -144,7 +151,7 @@ class Card:
 
     @property
     def _why_gone(self) -> str:
-        return GONE[1] if self.is_gone else ""
+        return NOT_STORED if self.is_lost else THROWN_AWAY if self.is_gone else ""
 
     @property
     def _why_cancelled(self) -> str:
@@ -480,6 +487,8 @@ HAPPENED = {
     "report": "Reported to the site admins",
     "unreadable": "No usable picture came; we ask again",
     "late": "A late word from the provider; nothing changes",
+    "lost": "Its file is missing from storage",
+    "found": "Its file is in storage again",
 }
 PAID = {
     "hold": "Held",

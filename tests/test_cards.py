@@ -187,6 +187,30 @@ def test_a_picture_whose_file_is_gone_says_so_and_may_be_made_again_or_thrown_aw
     assert "<img" not in live.render_card(shown.task)
 
 
+def test_a_lost_original_is_said_beside_what_is_left_of_it(north, django_assert_num_queries):
+    task = factories.make_task(north, state="done", price=24)
+    Result.objects.update(lost_at=timezone.now())
+    shown = Card(queries.card_task(task.pk))
+    assert (shown.headline, shown.is_shown) == ("The original is no longer available", False)
+    assert shown.detail == "Its file is missing from storage."
+    assert verbs(shown) == [("Run again · 24", 24), ("Delete", 0)]
+    assert shown.money == "Held 24 · charged 24"
+    with django_assert_num_queries(0):
+        html = live.render_card(shown.task)
+    assert re.findall(r"results/\d+/(\w+)", html) == ["left"]
+    assert "data-lost" in html
+    Result.objects.update(lost_at=None)
+    assert "data-lost" not in live.render_card(queries.card_task(task.pk))
+
+
+def test_what_was_thrown_away_is_not_looked_for(north):
+    task = factories.make_task(north, state="done")
+    Result.objects.update(lost_at=timezone.now(), purged_at=timezone.now(), key="")
+    html = live.render_card(queries.card_task(task.pk))
+    assert "Its file was thrown away." in html
+    assert "/results/" not in html
+
+
 def test_what_waits_says_that_cancelling_gives_it_back(north):
     assert (card(north, "queued", price=24).money, card(north, "queued").aside) == (
         "Held 24",
