@@ -12,8 +12,8 @@ from django.core.files.storage import default_storage
 from django.utils import timezone
 from PIL import Image
 
-from flux2web import imaging, storage
-from flux2web.models import Membership, Reference
+from flux2web import bus, imaging, lost, storage
+from flux2web.models import Budget, Membership, Reference, Result, State, Task
 from flux2web.views import images
 
 from . import factories
@@ -293,7 +293,110 @@ def test_a_picture_that_is_lost_says_so_where_it_would_be(client_for, eve, owl):
         assert (answer.status_code, answer["Content-Type"]) == (404, "image/svg+xml")
         assert (b"no longer available" in answer.content, answer["Cache-Control"]) == (True, "no-store")
     assert taken(client_for(eve), owl, "640").status_code == 200
-    assert taken(client_for(eve), owl, "download")["Content-Type"].startswith("text/html")
+    for variant in ("download", "jpeg", "png", "download?settings=1"):
+        answer = taken(client_for(eve), owl, variant)
+        assert (answer.status_code, answer["Content-Type"].split(";")[0]) == (404, "text/html")
+        assert "The original is no longer available" in answer.content.decode()
+
+
+# --- Lost and found ----------------------------------------------------------------------------------------------------------
+
+
+def told(task) -> tuple[bool, list[str], int]:
+    """Whether its row says that it is lost, its events since it was done, and its version."""
+    task = Task.objects.select_related("result").get(pk=task.pk)
+    kinds = [event.kind for event in task.events.all() if event.kind not in State.values]
+    return bool(task.result.lost_at), kinds, task.version
+
+
+@pytest.fixture
+def hints():
+    """Ids of the tasks whose cards were to be drawn anew."""
+    heard: list[int] = []
+    stop = bus.subscribe(lambda hint: heard.append(hint.task_id) if hint.kind == "task" else None)
+    yield heard
+    stop()
+
+
+@pytest.mark.parametrize("variant", ["original", "download", "png", "320"])
+def test_whoever_opens_what_is_lost_writes_it_down_once(
+    client_for, eve, owl, variant, hints, django_capture_on_commit_callbacks
+):
+    result, spent = owl.result, Budget.objects.get().spent
+    data = storage.read(result.key)
+    storage.delete_files([result.key, result.key_320])
+    with django_capture_on_commit_callbacks(execute=True):
+        for _ in range(2):
+            taken(client_for(eve), owl, variant)
+    assert told(owl) == (True, ["lost"], owl.version + 1)
+    assert hints == [owl.pk]
+    factories.store(result.key, data)
+    with django_capture_on_commit_callbacks(execute=True):
+        for _ in range(2):
+            taken(client_for(eve), owl, variant)
+    assert told(owl) == (False, ["lost", "found"], owl.version + 2)
+    assert hints == [owl.pk] * 2
+    assert Budget.objects.get().spent == spent
+
+
+def test_what_is_left_of_a_lost_picture_is_its_small_copy_and_nobody_keeps_it(client_for, eve, zoe, owl):
+    result = owl.result
+    data = storage.read(result.key)
+    default_storage.delete(result.key)
+    taken(client_for(eve), owl, "original")
+    answer = taken(client_for(eve), owl, "left")
+    assert (content(answer), answer["Cache-Control"]) == (storage.read(result.key_640), "no-store")
+    assert taken(client_for(zoe), owl, "left").status_code == 404
+    default_storage.delete(result.key_640)
+    assert content(taken(client_for(eve), owl, "left")) == storage.read(result.key_320)
+    default_storage.delete(result.key_320)
+    assert taken(client_for(eve), owl, "left").status_code == 404
+    assert told(owl)[0]
+    factories.store(result.key, data)
+    assert taken(client_for(eve), owl, "left").status_code == 404
+    assert not told(owl)[0]
+
+
+def test_where_only_a_small_copy_is_lost_the_original_takes_its_place(client_for, eve, owl):
+    default_storage.delete(owl.result.key_320)
+    answer = taken(client_for(eve), owl, "320")
+    assert (answer.status_code, content(answer)) == (200, storage.read(owl.result.key))
+    assert (answer["Cache-Control"], answer["Content-Type"]) == ("no-store", "image/jpeg")
+    assert told(owl) == (False, [], owl.version)
+
+
+def test_a_disk_that_cannot_be_read_or_is_not_mounted_has_lost_nothing(client_for, eve, owl, settings, tmp_path):
+    options = {"location": tmp_path / "not-mounted"}
+    here = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": options}
+    settings.STORAGES = settings.STORAGES | {"default": here}
+    for variant in ("original", "320", "download", "png", "left"):
+        assert taken(client_for(eve), owl, variant).status_code in (503, 404), variant
+    (tmp_path / "not-mounted" / owl.result.key / "a folder of that name").mkdir(parents=True)
+    assert taken(client_for(eve), owl, "original").status_code == 503
+    assert told(owl) == (False, [], owl.version)
+
+
+def test_what_was_thrown_away_meanwhile_is_not_called_lost(owl):
+    result = Result.objects.get(task=owl)
+    Result.objects.update(purged_at=timezone.now())
+    default_storage.delete(result.key)
+    assert not lost.look(result, "page")
+    assert told(owl) == (False, [], owl.version)
+
+
+def test_the_pictures_own_page_tells_what_happened_to_its_file(client_for, eve, owl):
+    data = storage.read(owl.result.key)
+    default_storage.delete(owl.result.key)
+    taken(client_for(eve), owl, "original")
+    page = client_for(eve).get(f"/t/north/tasks/{owl.pk}/").content.decode()
+    assert f"/results/{owl.pk}/left" in page
+    assert f"/results/{owl.pk}/download" not in page
+    factories.store(owl.result.key, data)
+    taken(client_for(eve), owl, "left")
+    page = client_for(eve).get(f"/t/north/tasks/{owl.pk}/").content.decode()
+    assert "Its file is missing from storage" in page  # in its story
+    assert "Its file is in storage again" in page
+    assert f"/results/{owl.pk}/download" in page
 
 
 # --- Kept by browsers --------------------------------------------------------------------------------------------------------

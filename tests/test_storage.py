@@ -26,8 +26,8 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 from storages.backends.s3 import S3Storage
 
-from flux2web import imaging, storage
-from flux2web.models import Hosting, Reference, State
+from flux2web import imaging, lost, storage
+from flux2web.models import Hosting, Reference, Result, State
 
 from . import factories
 from .peer import picture, serving
@@ -287,6 +287,48 @@ def test_the_page_may_show_what_amazons_buckets_send(region, monkeypatch):
     made = settings_with(monkeypatch, keys | {"S3_BUCKET": BUCKET} | ({"S3_REGION": region} if region else {}))
     signed = urlsplit(S3Storage(**made["STORAGES"]["default"]["OPTIONS"]).url("results/1/1/a.png", expire=60))
     assert f"{signed.scheme}://{signed.netloc}" in made["CONTENT_SECURITY_POLICY"]["DIRECTIVES"]["img-src"]
+
+
+def told_lost(done) -> list[str]:
+    return list(done.events.filter(kind__in=["lost", "found"]).values_list("kind", flat=True))
+
+
+def test_a_lost_original_is_found_out_and_found_again_wherever_it_is_kept(done, client_for, eve):
+    address, browser = f"/t/north/results/{done.pk}", client_for(eve)
+    data = storage.read(done.result.key)
+    storage.delete_files([done.result.key])
+    assert browser.get(f"{address}/320").status_code in (200, 302)
+    assert told_lost(done) == []  # small copies are sent by the dozen, and ask for nothing else
+    assert browser.get(f"{address}/original").status_code == 404
+    assert told_lost(done) == ["lost"]
+    left = browser.get(f"{address}/left")
+    assert (left.status_code in (200, 302), left["Cache-Control"]) == (True, "no-store")
+    storage.put_back(done.result.key, data)
+    assert browser.get(f"{address}/left").status_code in (200, 302)
+    assert told_lost(done) == ["lost", "found"]
+    assert browser.get(f"{address}/original").status_code in (200, 302)
+
+
+@pytest.mark.parametrize("kept", ["bucket"], indirect=True)
+def test_a_bucket_that_is_down_or_is_not_there_has_lost_nothing(done, client_for, eve, bucket, settings):
+    storage.delete_files([done.result.key])
+    with bucket.down():
+        assert client_for(eve).get(f"/t/north/results/{done.pk}/original").status_code == 302
+        with pytest.raises(storage.StorageDown):
+            lost.look(done.result, "page")
+    options = settings.STORAGES["default"]["OPTIONS"] | {"bucket_name": "nobodys"}
+    settings.STORAGES = settings.STORAGES | {"default": settings.STORAGES["default"] | {"OPTIONS": options}}
+    assert client_for(eve).get(f"/t/north/results/{done.pk}/original").status_code == 302
+    assert told_lost(done) == []
+
+
+@pytest.mark.parametrize("kept", ["disk"], indirect=True)
+def test_many_who_find_it_at_once_say_it_once(done):
+    storage.delete_files([done.result.key])
+    rows = [Result.objects.get(task=done) for _ in range(3)]
+    assert [lost.look(row, "page") for row in rows] == [False] * 3
+    assert told_lost(done) == ["lost"]
+    assert all(row.lost_at for row in rows)
 
 
 # --- Hosted references ------------------------------------------------------------------------------------------------
