@@ -19,7 +19,7 @@ from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from . import access, http, imaging, queries, rates, search, shelf, storage
+from . import access, http, imaging, lost, queries, rates, search, shelf, storage
 from .models import LIVE, Hosting, Membership, Reference, Result, Task, TaskReference, write
 from .models.base import new_token
 from .providers.base import REFERENCES_MAX
@@ -136,7 +136,9 @@ def from_result(member: Membership, result: Result) -> Reference:
 
     Raises imaging.BadImage, storage.StorageDown, FileNotFoundError.
     """
-    data, name = storage.read(result.key), f"picture-{result.task_id}.{storage.EXTENSIONS[result.mime]}"
+    with lost.noticed(result, "use"):
+        data = storage.read(result.key)
+    name = f"picture-{result.task_id}.{storage.EXTENSIONS[result.mime]}"
     if len(data) > settings.UPLOAD_MAX_BYTES:
         data = imaging.convert(data, "JPEG").data
     return storage.save_reference(member.team, member.user, BytesIO(data), name, private=result.task.private)

@@ -566,4 +566,4 @@ def test_a_picture_whose_file_is_lost_is_no_image_and_that_is_said(client_for, c
     task.result.key = "results/lost.png"
     task.result.save()
     answer = client_for(cleo).post(url(task, "use"), {"back": "task"}, follow=True)
-    assert "cannot store pictures right now" in text(answer)
+    assert "no longer available, so it cannot be used as an image" in text(answer)

@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from .. import access, accounts, forms, history, imaging, references, storage
+from ..cards import GONE
 from ..forms_references import FindForm, NameForm
 from ..history import Filters
 from ..models import LIVE, Hosting, Membership, Reference, Role
@@ -139,7 +140,9 @@ def from_picture(request: HttpRequest, member: Membership, task_id: int) -> Http
         row = references.from_result(member, result)
     except imaging.BadImage as problem:
         return _unusable(request, member, f"Picture {task_id} cannot be used as an image: {problem}")
-    except (storage.StorageDown, FileNotFoundError):
+    except FileNotFoundError:
+        return _unusable(request, member, f"{GONE}, so picture {task_id} cannot be used as an image.")
+    except storage.StorageDown:
         return _unusable(request, member, forms.STORAGE_DOWN)
     return _slot(request, member, row) if _is_script(request) else _back(request, member, [row], [])
 

@@ -292,7 +292,9 @@ def use(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
         reference = references.from_result(member, access.result(member, task_id))
     except imaging.BadImage as problem:
         return _refused(request, task, f"This picture cannot be used as an image: {problem}")
-    except (storage.StorageDown, FileNotFoundError):
+    except FileNotFoundError:
+        return _refused(request, task, f"{words.GONE}, so it cannot be used as an image.")
+    except storage.StorageDown:
         return _refused(request, task, forms.STORAGE_DOWN)
     return redirect(f"{reverse('studio', args=[member.team.slug])}?references={reference.pk}&what=image")
 
