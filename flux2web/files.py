@@ -20,7 +20,7 @@ from django.db.models import Count, Prefetch, Sum
 from django.utils import timezone
 from django.utils.text import slugify
 
-from . import access, sheets, storage
+from . import access, lost, sheets, storage
 from .models import Membership, Result, Task, TaskReference
 
 KINDS = ("zip", "manifest-csv", "manifest-json")
@@ -108,6 +108,11 @@ def _rows(member: Membership, ids: Sequence[int]) -> Iterator[tuple[int, int, Ta
 GONE, NO_PICTURE, LOST = "not there any more", "no picture", "its file is lost"
 
 
+def _lack(result: Result | None) -> str:
+    """Why there is no file of it, as far as the row knows."""
+    return NO_PICTURE if result is None else LOST if result.lost_at else ""
+
+
 def _line(number: int, task_id: int, task: Task | None, *, file: str = "", missing: str = "") -> dict[str, Any]:
     said = {"number": number, "task": task_id, "file": file, "missing": missing if task else GONE}
     return said | described(task) if task else said
@@ -124,7 +129,7 @@ def _cells(line: Mapping[str, Any]) -> list[object]:
 def _listed(member: Membership, ids: Sequence[int], progress: Progress) -> Iterator[dict[str, Any]]:
     tell = _now_and_then(progress)
     for number, task_id, task in _rows(member, ids):
-        yield _line(number, task_id, task, missing="" if task and _result(task) else NO_PICTURE)
+        yield _line(number, task_id, task, missing=_lack(_result(task)) if task else "")
         tell(number)
 
 
@@ -166,7 +171,7 @@ def weigh(member: Membership, ids: Sequence[int]) -> tuple[int, int]:
     pictures, size_bytes = 0, 0
     for start in range(0, len(ids), CHUNK):
         seen = access.tasks(member).filter(pk__in=ids[start : start + CHUNK])
-        results = Result.objects.filter(purged_at=None, task__in=seen)
+        results = Result.objects.filter(purged_at=None, lost_at=None, task__in=seen)
         found = results.aggregate(pictures=Count("pk"), size_bytes=Sum("size_bytes"))
         pictures, size_bytes = pictures + found["pictures"], size_bytes + (found["size_bytes"] or 0)
     return pictures, size_bytes
@@ -207,7 +212,7 @@ def _pack(archive: ZipFile, number: str, task: Task) -> tuple[str, str]:
     info = ZipInfo(name, max(task.created.astimezone(UTC).timetuple()[:6], (1980, 1, 1, 0, 0, 0)))
     info.file_size = result.size_bytes
     try:
-        with storage.open_file(result.key) as picture:
+        with lost.noticed(result, "zip"), storage.open_file(result.key) as picture:
             _put(archive, info, picture)
     except FileNotFoundError:
         return "", LOST

@@ -14,7 +14,7 @@ from django.core.files.storage import default_storage
 from django.utils import timezone
 
 from flux2web import exports, files, shelf, storage
-from flux2web.models import Collection, Export, Membership, Notice, Task
+from flux2web.models import Collection, Export, Membership, Notice, Result, Task
 
 from . import factories
 from .pictures import picture
@@ -122,6 +122,25 @@ def test_what_is_missing_is_listed_with_its_reason(north, south, cleo, dan):
     text = opened(export).read("manifest.csv").decode()
     assert "A secret" not in text
     assert "South's own" not in text
+
+
+def test_making_a_zip_finds_out_what_is_lost_and_what_is_back(north, cleo):
+    gone, back = done(north, cleo), done(north, cleo)
+    default_storage.delete(gone.result.key)
+    Result.objects.filter(task=back).update(lost_at=timezone.now())
+    assert [line["missing"] for line in manifest(made(cleo, [gone, back]))] == [files.LOST, ""]
+    assert list(Result.objects.exclude(lost_at=None).values_list("task", flat=True)) == [gone.pk]
+
+
+def test_a_lost_picture_weighs_nothing_and_lists_say_that_it_is_lost(north, cleo, tmp_path):
+    tasks = [done(north, cleo), done(north, cleo)]
+    Result.objects.filter(task=tasks[0]).update(lost_at=timezone.now())
+    member = Membership.objects.get(user=cleo)
+    ids = [task.pk for task in tasks]
+    assert files.check_size(member, ids) == (1, tasks[1].result.size_bytes)
+    files.write_json(member, {"ids": ids}, tmp_path / "list.json", lambda done: None)
+    listed = json.loads((tmp_path / "list.json").read_text())["pictures"]
+    assert [line["missing"] for line in listed] == [files.LOST, ""]
 
 
 def test_what_was_hidden_between_asking_and_making_is_left_out(north, cleo, dan):
