@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.cache import cache
+from django.core.files.storage import default_storage
 from django.test import Client
 from django.utils import timezone
 
@@ -113,6 +114,19 @@ def test_there_are_three_files_of_a_picture_and_no_more(guest, link, pictures, v
 def test_a_file_that_is_gone_from_storage_is_not_found(guest, link, pictures):
     pictures[0].result.__class__.objects.filter(task=pictures[0]).update(key="results/none.png")
     assert guest.get(f"{link()}{pictures[0].pk}/original").status_code == 404
+
+
+def test_a_guest_reads_that_the_original_is_lost_beside_what_is_left_of_it(guest, link, pictures):
+    url = f"{link()}{pictures[0].pk}/"
+    default_storage.delete(pictures[0].result.key)
+    assert guest.get(f"{url}original").status_code == 404
+    page = guest.get(url)
+    assert "The original is no longer available." in text_of(page)
+    assert re.findall(rf'(?:src|href)="{url}(\w+)"', page.content.decode()) == ["640"]
+    assert guest.get(f"{url}640").status_code == 200
+    factories.store(pictures[0].result.key)
+    guest.get(f"{url}640")
+    assert "no longer available" not in text_of(guest.get(url))
 
 
 def test_pages_follow_one_another(guest, link, pictures, monkeypatch):

@@ -15,8 +15,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from .. import access, collecting, storage
-from ..cards import shortened
+from .. import access, cards, collecting, lost, storage
+from ..cards import Card, shortened
 from ..forms_collections import GuestForm
 from ..models import Comment, ShareLink, Task
 from ..shelf import Refused
@@ -84,6 +84,7 @@ def _picture(
         "token": token,
         "task": task,
         "alt": _alt(link, task),
+        "gone": cards.GONE if Card(task).is_lost else "",
         "newer": newer,
         "older": older,
         "form": form,
@@ -129,10 +130,15 @@ def file(request: HttpRequest, link: ShareLink, token: str, task_id: int, varian
     if task is None or variant not in FILES:
         return HttpResponse("There is no such picture behind this link.", status=404, content_type="text/plain")
     row = task.result
+    is_original = variant == "original"
     try:
-        answer = storage.response(getattr(row, FILES[variant]), row.mime if variant == "original" else "image/webp")
-    except FileNotFoundError as missing:  # a restored backup
+        with lost.noticed(row, "guest"):
+            mime = row.mime if is_original else "image/webp"
+            answer = storage.response(getattr(row, FILES[variant]), mime, sure=is_original)
+    except FileNotFoundError as missing:
         raise Http404 from missing
+    except storage.StorageDown:
+        return HttpResponse("Pictures cannot be read right now.", status=503, content_type="text/plain")
     if answer.status_code != 503:
         answer["Cache-Control"] = KEPT_BRIEFLY
     return answer
