@@ -7,6 +7,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from flux2web.models import Result
+
 from . import factories
 
 COMPARE = "/t/north/compare/"
@@ -39,6 +41,16 @@ def test_a_table_says_what_differs_in_words_too(look, north):
     for cell in ("<td>Pro</td><td>Flex</td>", "<td>1</td><td>none</td>", "<td>10 credits</td><td>25 credits</td>"):
         assert cell in page
     assert "shape 4:3" in page
+
+
+def test_of_a_lost_picture_what_is_left_is_compared_and_one_that_was_thrown_away_is_none(look, north):
+    one, other = (factories.make_task(north, state="done") for _ in range(2))
+    Result.objects.filter(task=one).update(lost_at=timezone.now())
+    page = text(look(one, other))
+    assert (f"/results/{one.pk}/left" in page, f"/results/{one.pk}/original" in page) == (True, False)
+    assert page.count("The original is no longer available") == 1
+    Result.objects.filter(task=one).update(purged_at=timezone.now())
+    assert f"Task {one.pk} has no picture to compare." in text(look(one, other))
 
 
 @pytest.mark.parametrize(

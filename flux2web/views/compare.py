@@ -8,7 +8,7 @@ from django.views.decorators.http import require_safe
 
 from .. import access, forms, lineage
 from ..cards import Card
-from ..models import Membership, Role, State, Task
+from ..models import Membership, Role, Task
 from .tasks import image_names
 
 LEAST, MOST = 2, 4
@@ -43,8 +43,8 @@ def _asked(member: Membership, text: str) -> tuple[list[Task], str]:
     if len(found) < len(ids):
         raise Http404
     tasks = [found[pk] for pk in ids]
-    waiting = next((task for task in tasks if task.state != State.DONE), None)
-    return tasks, f"Task {waiting.pk} has no picture to compare." if waiting else ""
+    without = next((task for task in tasks if not (Card(task).is_shown or Card(task).is_lost)), None)
+    return tasks, f"Task {without.pk} has no picture to compare." if without else ""
 
 
 def _prompts(tasks: list[Task]) -> list[list[lineage.Piece]]:
