@@ -275,8 +275,9 @@ def unfiled(member: Membership) -> Unfiled:
 
 
 def with_face(member: Membership, rows: QuerySet[Collection]) -> QuerySet[Collection]:
-    """With `face`: the id of the chosen cover, or of the first picture in it; of those that this member sees."""
-    seen = access.tasks(member).filter(state=State.DONE)
+    """With `face`: the id of the chosen cover, or of the first picture in it; of those that this member sees, and whose
+    original is there."""
+    seen = access.tasks(member).filter(state=State.DONE, result__lost_at=None)
     chosen = seen.filter(pk=OuterRef("cover_id")).values("pk")[:1]
     # Row by row along the index of the items: a list of all that may be seen would be the whole history.
     first = (

@@ -208,7 +208,7 @@ def _ended(ids: Sequence[int]) -> dict[int, dict[str, Any]]:
 
 def _faces(member: Membership, ids: Sequence[int]) -> dict[int, Task]:
     """The newest finished picture of each that this member may see."""
-    shown = Exists(Result.objects.filter(task=OuterRef("pk"), purged_at=None))
+    shown = Exists(Result.objects.filter(task=OuterRef("pk"), purged_at=None, lost_at=None))
     seen = access.tasks(member).filter(shown, state=State.DONE, batch__saved_prompt=OuterRef("pk")).order_by("-pk")
     newest = SavedPrompt.objects.filter(pk__in=ids).annotate(face=Coalesce(Subquery(seen.values("pk")[:1]), Value(0)))
     by_prompt = dict(newest.values_list("pk", "face"))

@@ -33,6 +33,7 @@ def _alike(member: Membership, order: Order, ids: list[int]):
     rows = access.tasks(member).filter(
         pk__in=ids,
         state=State.DONE,
+        result__lost_at=None,
         family=order.family,
         aspect_ratio=order.aspect_ratio,
         resolution=order.resolution,

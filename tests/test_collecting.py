@@ -20,6 +20,7 @@ from flux2web.models import (
     Comment,
     Membership,
     Notice,
+    Result,
     Role,
     ShareLink,
     State,
@@ -151,6 +152,17 @@ def test_a_cover_that_one_may_not_see_is_the_first_picture_that_one_may(m, pictu
     assert collecting.page(m("cleo")).rows == [(row, pictures[1])]
     Task.objects.update(deleted_at=timezone.now())
     assert collecting.page(m("cleo")).rows == [(row, None)]
+
+
+def test_a_cover_whose_original_is_lost_gives_way_until_it_is_found(m, pictures):
+    row = collecting.make(m("cleo"), "Owls")
+    collecting.collect(m("cleo"), row, pictures)
+    collecting.set_cover(m("cleo"), row, pictures[1])
+    lost = Result.objects.filter(task__in=pictures[:2])
+    lost.update(lost_at=timezone.now())
+    assert collecting.page(m("cleo")).rows == [(row, pictures[2])]
+    lost.update(lost_at=None)
+    assert collecting.page(m("cleo")).rows == [(row, pictures[1])]
 
 
 def test_a_cover_that_is_taken_out_is_none_any_more(m, pictures):

@@ -12,9 +12,10 @@ from django.db import connection, connections
 from django.http import QueryDict
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from flux2web import drafts, promptbook
-from flux2web.models import Batch, SavedPrompt, Task
+from flux2web.models import Batch, Result, SavedPrompt, Task
 from flux2web.promptbook import Refused
 
 from . import factories
@@ -196,6 +197,14 @@ def test_a_picture_that_others_keep_to_themselves_is_not_its_face(browser, north
     row = keep(north, cleo)
     made_from(row, dan, state="done", private=True)
     assert "/results/" not in text(browser.get(SHELF))
+
+
+def test_a_picture_whose_original_is_lost_is_not_its_face(browser, north, cleo):
+    row = keep(north, cleo)
+    there, lost = (made_from(row, cleo, state="done") for _ in range(2))
+    Result.objects.filter(task=lost).update(lost_at=timezone.now())
+    page = text(browser.get(SHELF))
+    assert (f"/results/{there.pk}/" in page, f"/results/{lost.pk}/" in page) == (True, False)
 
 
 def test_words_find_it_in_title_or_text_however_they_are_written(browser, north, cleo):

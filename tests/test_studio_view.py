@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from flux2web import lifecycle
-from flux2web.models import Batch, Budget, Membership, Price, Reference, Role, Task, Team
+from flux2web.models import Batch, Budget, Membership, Price, Reference, Result, Role, Task, Team
 
 from . import factories
 from .pictures import HUGE_WEBP, picture, upload
@@ -528,6 +528,12 @@ def test_before_spending_on_the_same_again_the_picture_is_offered(send, made, no
     assert "a QUIET harbour" in page
     assert Batch.objects.count() == 1
     assert Budget.objects.get(team=north).held == 0
+
+
+def test_a_picture_whose_original_is_lost_stands_in_nobodys_way(send, made):
+    made()
+    Result.objects.update(lost_at=timezone.now())
+    assert send().status_code == 200
 
 
 def test_without_javascript_it_is_offered_on_the_page(send, made):
