@@ -22,7 +22,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from . import imaging
+from . import imaging, lost
 from .models import Audit, Budget, Entry, Heartbeat, Period, Reference, Result, Tally, Task, TaskReference, Team, Usage
 from .money import CREDITS_MAX, credits_text, format_credits
 
@@ -66,7 +66,8 @@ def run() -> Audit:
 def files() -> list[Finding]:
     """Whether what the rows promise really lies in storage, and what lies there that no row knows. Slow: reads it all.
 
-    In no transaction, for it may take hours: rows are read page by page.
+    In no transaction, for it may take hours: rows are read page by page. Of each picture the row and the open pages say
+    from then on whether its original is there.
     """
     known: set[str] = set()
     found = [*_unreadable_results(known), *_missing_references(known), *_strays(known)]
@@ -585,6 +586,7 @@ def _unreadable_results(known: set[str]) -> Iterator[Finding]:
     """
     for result in _pages(Result.objects.filter(purged_at=None).select_related("task")):
         keys = (result.key, result.key_640, result.key_320)
+        lost.look(result, "audit")
         problem = "" if known.issuperset(keys) else _missing(keys) or _spoilt(result.key, result.sha256)
         known.update(keys)
         if problem:

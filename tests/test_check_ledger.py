@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.files.storage import default_storage
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection, models
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
@@ -418,7 +419,7 @@ def test_the_command_names_what_it_found_exits_with_1_and_repairs_nothing(north)
     move_sums(north, granted=10)
     first, second = check_ledger(), check_ledger()
     drift = "I2: team north: granted says 1,010, entries say 1,000, drift +10 credits"
-    assert first == second == (1, f"{drift}\n1 finding. Nothing was changed.\n")
+    assert first == second == (1, f"{drift}\n1 finding. Nothing was repaired.\n")
 
 
 def test_the_command_prints_json_for_machines(north):
@@ -473,6 +474,29 @@ def test_a_picture_that_is_gone_is_told(north, media):
     [finding] = audit.files()
     assert (finding.invariant, finding.team, finding.task) == ("I7", "north", task.pk)
     assert finding.message == f"not in storage: {task.result.key_640}; 10 credits charged"
+
+
+def test_an_original_that_is_gone_is_marked_and_one_that_is_back_is_not_any_more(north, media):
+    gone, sound = drawn_task(north), drawn_task(north)
+    default_storage.delete(gone.result.key)
+    for _ in range(2):
+        [finding] = audit.files()
+        assert finding.message == f"not in storage: {gone.result.key}; 10 credits charged"
+    assert list(Result.objects.exclude(lost_at=None).values_list("task", flat=True)) == [gone.pk]
+    assert list(gone.events.filter(kind__in=["lost", "found"]).values_list("kind", "cause")) == [("lost", "audit")]
+    assert audit.ledger() == []
+    Result.objects.filter(task=sound).update(lost_at=timezone.now())
+    audit.files()
+    assert sound.events.filter(kind="found").count() == 1
+    assert list(Result.objects.exclude(lost_at=None).values_list("task", flat=True)) == [gone.pk]
+
+
+def test_where_the_whole_folder_is_missing_nothing_is_called_lost(north, media):
+    drawn_task(north)
+    shutil.move(media / "results", media / "elsewhere")
+    with pytest.raises(CommandError, match="is the disk mounted"):
+        call_command("check_ledger", "--storage")
+    assert not Result.objects.exclude(lost_at=None).exists()
 
 
 def test_a_picture_that_was_changed_is_told(north, media):

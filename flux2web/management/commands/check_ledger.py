@@ -14,12 +14,13 @@ CLEAN, FINDINGS, COULD_NOT_RUN = 0, 1, 2
 
 class Command(BaseCommand):
     help = (
-        "Re-add everything from the ledger's entries and say what does not fit; change nothing. "
+        "Re-add everything from the ledger's entries and say what does not fit; repair nothing. "
         "Exit code: 0 clean, 1 findings, 2 could not run."
     )
 
     def add_arguments(self, parser):
-        parser.add_argument("--storage", action="store_true", help="also read every stored picture (slow)")
+        said = "also read every stored picture (slow), and mark those whose file is missing"
+        parser.add_argument("--storage", action="store_true", help=said)
         parser.add_argument("--json", action="store_true", help="print a JSON list of findings")
 
     def handle(self, *, storage: bool, json: bool, **_):
@@ -41,7 +42,7 @@ def as_json(findings: list[Finding]) -> str:
 def as_text(findings: list[Finding]) -> str:
     if not findings:
         return "Clean: every credit is where the entries say."
-    count = f"{len(findings)} finding{'' if len(findings) == 1 else 's'}. Nothing was changed."
+    count = f"{len(findings)} finding{'' if len(findings) == 1 else 's'}. Nothing was repaired."
     return "\n".join([*map(_line, findings), count])
 
 
