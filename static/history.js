@@ -1,5 +1,5 @@
 /* The history in the browser: the grid's look and keys, hearts, coming back to one's place, new pictures at the top.
-   Everything also works without this file. Sections: helpers, look, hearts, keys, place, fresh, finding. */
+   Everything also works without this file. Sections: helpers, look, hearts, keys, place, fresh, lost, finding. */
 (() => {
   "use strict";
 
@@ -210,7 +210,7 @@
   const ON_TILE = {
     " ": (tile) => $(".pick", tile).click(),
     l: (tile) => $(".heart", tile).click(),
-    d: (tile) => $(".act", tile).click(),
+    d: (tile) => tile.matches("[data-lost]") || $(".act", tile).click(),
     u: (tile) => mayMake() && press(tile, "use", { plain: true }),
     Delete: throwAway,
   };
@@ -389,6 +389,22 @@
       list.insertBefore(document.adoptNode(item), next);
       next = item;
     }
+  }
+
+  // --- lost: a picture whose original is missing from storage, or is there again ------------------------------------------
+
+  document.addEventListener("flux2web:card", ({ detail: card }) => {
+    const tile = document.getElementById(`tile-${card.dataset.task}`);
+    if (tile?.matches(".tile[data-task]") && tile.hasAttribute("data-lost") !== card.hasAttribute("data-lost")) turn(tile, card);
+  });
+
+  function turn(tile, card) {
+    const isLost = tile.toggleAttribute("data-lost"), image = $("img", tile);
+    const files = `/t/${document.body.dataset.team}/results/${tile.dataset.task}/`;
+    image.srcset = isLost ? "" : `${files}320 320w, ${files}640 640w`;
+    image.src = `${files}${isLost ? "left" : "320"}`;
+    $(".lost", tile)?.remove();
+    if (isLost) $(".by", tile).before(Object.assign(document.createElement("span"), { className: "lost", textContent: $(".what", card).textContent }));
   }
 
   // --- finding -----------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@
     box.checked = isOn;
     if (isOn) chosen.add(box.value);
     else chosen.delete(box.value);
-    if (isOn) weights.set(box.value, Number(box.closest(".tile").dataset.bytes) || NaN);
+    if (isOn) weights.set(box.value, Number(box.closest(".tile").dataset.bytes ?? NaN));
     if (!isOn) all = null;
   }
 

@@ -12,7 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from flux2web.models import Budget, Collection, Favourite, SavedSearch, Tag, Task
+from flux2web.models import Budget, Collection, Favourite, Result, SavedSearch, Tag, Task
 
 from . import factories
 
@@ -43,6 +43,18 @@ def test_everyone_sees_everyones_pictures_with_their_authors(client_for, eve, cl
     assert tiles(page) == [second.pk, first.pk]
     assert "Cleo" in page
     assert "Dan" in page
+
+
+def test_a_picture_whose_original_is_lost_says_so_on_its_tile(client_for, eve, north):
+    there, lost = made(north, 0.02), made(north, 0.01)
+    Result.objects.filter(task=lost).update(lost_at=timezone.now())
+    page = text(client_for(eve).get(PAGE))
+    [tile] = re.findall(rf'<li class="tile" id="tile-{lost.pk}".*?</li>', page, re.S)
+    assert re.findall(r'src="[^"]+/(\w+)"', tile) == ["left"]
+    assert "data-lost" in tile
+    assert "The original is no longer available" in tile
+    assert page.count("data-lost") == 1
+    assert f"/results/{there.pk}/320" in page
 
 
 def test_nothing_of_another_team_is_in_it(client_for, ana, north, south):
