@@ -131,8 +131,9 @@
   document.addEventListener("load", (event) => event.target.classList?.remove("arriving"), true);
   document.addEventListener("error", (event) => event.target.classList?.remove("arriving"), true);
 
-  /** Pages without cards: the page of a task asks for itself anew, the history says that there is something new. */
+  /** Pages without cards: the page of a task asks for itself anew, the history turns its tile, or says that there is something new. */
   function noteElsewhere(card) {
+    document.dispatchEvent(new CustomEvent("flux2web:card", { detail: card }));
     if ($(".history") && card.dataset.state === "done" && isNew(Number(card.dataset.task)) && mayTell(card)) showFresh(++unseen);
   }
 
@@ -754,9 +755,17 @@
     if (event.target.id === "strip" && document.activeElement === body) ($("#strip button") || $("#main")).focus({ preventScroll: true });
   });
 
+  const FOLLOW_MS = 500;
+
+  /** A tab that another one leads was told nothing while it loaded. */
+  function follow() {
+    if (!isLeader && navigator.locks && channel && ($("#detail") || $$("[data-task]").some(isLive))) catchUp();
+  }
+
   function startLive() {
     if (channel) channel.onmessage = hearTab;
     lead();
+    setTimeout(follow, FOLLOW_MS);
     poll();
     setInterval(watchStream, 1000);
     document.addEventListener("visibilitychange", () => {

@@ -16,6 +16,7 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 # One task of each kind, none of which is due before tomorrow, and a batch that rests half failed.
 STATES = """
 from datetime import timedelta
+from django.core.files.storage import default_storage
 from django.utils import timezone
 from flux2web.models import Batch, ProviderAccount, Result, Task, Team, User
 from tests import factories
@@ -30,6 +31,11 @@ def make(state, prompt, **fields):
 one = make("done", "A picture that is there")
 gone = make("done", "A picture whose file is gone")
 Result.objects.filter(task=gone).update(purged_at=now)
+lost = make("done", "A picture whose file is lost")
+lost.result.lost_at = now
+lost.result.save()
+default_storage.delete(lost.result.key)
+make("done", "A picture about to be lost")
 make("cancelled", "Taken back")
 make("cancelled", "Ended by the rule", fail_message="2 of this batch failed, so the rest was not sent.")
 make("failed", "Failed", provider="revid", fail_message="Out of memory on worker 4.", fail_code="E_WORKER_OOM")
@@ -89,6 +95,7 @@ def test_every_state_says_what_is_and_what_one_can_do(table, sign_in):
         "Refused": ("Refused by the model's filter", "Edit prompt"),
         "Ended by the rule": ("2 of this batch failed, so the rest was not sent.", "Run again · 10"),
         "whose file is gone": ("The original is no longer available", "Run again · 10", "Delete"),
+        "whose file is lost": ("The original is no longer available", "missing from storage", "Run again · 10"),
         "A picture that is there": ("charged 10",),
     }
     for prompt, words in said.items():
@@ -178,6 +185,37 @@ def test_a_picture_becomes_an_image_of_the_form_from_its_card(table, sign_in, si
     made.get_by_role("button", name="as image").click()
     page.wait_for_url("**references=*")
     expect(page.locator("#slots img")).not_to_have_count(0)
+
+
+def test_a_lost_original_turns_its_card_on_every_screen_and_back_once_it_is_found(table, sign_in, site):
+    page, watcher = sign_in(), sign_in()
+    history, own = watcher.context.new_page(), page.context.new_page()
+    history.goto(f"{site.url}/t/north/history/")
+    prompt, said = "A picture about to be lost", "The original is no longer available"
+    task = card(page, prompt).get_attribute("data-task")
+    tile = history.locator(f"#tile-{task}")
+    [(key,)] = site.rows("SELECT key FROM flux2web_result WHERE task_id = ?", task)
+    original, away = site.var / "media" / key, site.var / "away.png"
+    original.rename(away)
+    own.goto(f"{site.url}/t/north/tasks/{task}/")
+    expect(own.locator("#detail .wait")).to_contain_text(said)
+    for screen in (page, watcher):
+        lost = card(screen, prompt)
+        expect(lost).to_contain_text(said)
+        lost.scroll_into_view_if_needed()
+        expect(lost.locator(".left")).to_be_visible()
+        expect(lost.get_by_role("button", name="Run again · 10")).to_be_visible()
+        expect(lost.get_by_role("button", name="Delete")).to_be_visible()
+    expect(tile).to_contain_text(said)
+    expect(tile.get_by_label("Download")).to_be_hidden()
+    away.rename(original)
+    own.reload()
+    expect(own.locator("#detail .ground > a > img")).to_be_visible()
+    for screen in (page, watcher):
+        expect(card(screen, prompt).locator(".picture img")).to_be_visible()
+        expect(card(screen, prompt)).not_to_contain_text(said)
+    expect(tile).not_to_contain_text(said)
+    expect(tile.locator("img")).to_have_attribute("src", f"/t/north/results/{task}/320")
 
 
 # --- Hearts, the menu, and what is left alone --------------------------------------------------------------------------------
