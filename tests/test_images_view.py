@@ -310,8 +310,9 @@ def told(task) -> tuple[bool, list[str], int]:
 
 
 @pytest.fixture
-def hints():
-    """Ids of the tasks whose cards were to be drawn anew."""
+def hints(settings):
+    """Ids of the tasks whose cards were to be drawn anew, heard in this process."""
+    settings.REDIS_URL = ""
     heard: list[int] = []
     stop = bus.subscribe(lambda hint: heard.append(hint.task_id) if hint.kind == "task" else None)
     yield heard
