@@ -19,7 +19,7 @@ from django.db.models.functions import Cast
 from django.utils import timezone
 
 from . import providers
-from .models import Act, ProviderAccount, ProviderKey, User, write
+from .models import Act, ProviderAccount, ProviderKey, User, one, write
 from .models.base import seal, token_hash, unseal
 from .providers.base import Account, Capabilities, Kind, ProviderError
 
@@ -50,7 +50,7 @@ def plain(account: ProviderAccount, key_version: int | None = None) -> Account:
     A key that does not open is the account's trouble, like one that the provider refuses: ProviderError, nothing sent.
     """
     try:
-        key = account.keys.filter(version=key_version).first() if key_version else None
+        key = one(account.keys.filter(version=key_version)) if key_version else None
         key = key or account.key
     except ImproperlyConfigured:
         message = "Our stored key does not open: SECRET_KEY has changed. A site admin can set the key again."

@@ -113,9 +113,13 @@ def call(
     data: Mapping[str, Any] | None = None,
     files: Any = None,
     timeout_s: float = 60.0,
+    repeatable: bool = False,
 ) -> Reply:
-    """One request to a provider's address, sent once at most, over within `timeout_s` whatever the server does."""
-    client, wire = _own_client(method)
+    """One request to a provider's address, sent once at most, over within `timeout_s` whatever the server does.
+
+    `repeatable`: asking twice would do no harm, so it may go over a kept connection. A GET always is.
+    """
+    client, wire = _own_client(repeatable or method.upper() in ("GET", "HEAD"))
     try:
         request = client.build_request(method, url, headers=headers, json=json, params=params, data=data, files=files)
     except (httpx.InvalidURL, ValueError) as problem:
@@ -531,9 +535,8 @@ class _ThreadClients(threading.local):
 _clients = _ThreadClients()
 
 
-def _own_client(method: str) -> tuple[httpx.Client, _Wire]:
-    client = _clients.looks if method.upper() in ("GET", "HEAD") else _clients.creates
-    return client, _clients.wire
+def _own_client(repeatable: bool) -> tuple[httpx.Client, _Wire]:
+    return _clients.looks if repeatable else _clients.creates, _clients.wire
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

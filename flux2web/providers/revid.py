@@ -46,7 +46,7 @@ class Revid:
         line = wire.Line(self, account, _headers(account))
         body: dict[str, str] | None = {} if wire.option(self, account, "status_body") == "empty_object" else None
         path = wire.option(self, account, "status_path")
-        answer = line.ask("POST", path, params={"taskId": upstream_id}, json=body)
+        answer = line.ask("POST", path, params={"taskId": upstream_id}, json=body, repeatable=True)
         return line.judge(answer, wire.kie_seen(answer), upstream_id, age_s=age_s)
 
     def parse_callback(self, body: bytes) -> str | None:

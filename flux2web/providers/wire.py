@@ -281,7 +281,7 @@ class Line:
     read: Callable[[http.Reply], Answer] = envelope
 
     def ask(self, method: str, path: str, *, timeout_s: float = LOOK_TIMEOUT_S, **what: Any) -> Answer:
-        """Send one request, once. `what` is json, params, data or files."""
+        """Send one request, once. `what` is json, params, data or files, and whether it is `repeatable`."""
         self._check_key()
         url = (self.account.base_url or self.vendor.base_url).rstrip("/") + path
         try:

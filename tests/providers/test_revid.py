@@ -4,6 +4,7 @@ import json
 
 from flux2web.providers.base import Account, Kind
 from flux2web.providers.revid import Revid
+from tests.peer import serving
 from tests.providers.contract import TEXT, ProviderContract, changed
 
 PIC = "https://static.aiquickdraw.com/tools/example/1764235088513_4zZQUda1.png"
@@ -94,3 +95,16 @@ class TestRevid(ProviderContract):
         peer.answers(self.sample("look_race.json"))
         self.provider.report("a:b", "", Account("k", peer.url), age_s=1)
         assert peer.asked[0].query == "taskId=a%3Ab"
+
+    def test_its_looks_share_a_connection_although_they_are_posts(self):
+        ports = []
+
+        def look(handler, upstream_id):
+            ports.append(handler.client_address[1])
+            handler.envelope(200, site.record(upstream_id, "waiting"))
+
+        with serving() as site:
+            site.look_answers = [look, look]
+            for _ in range(2):
+                Revid().report(self.task_id, "", Account(key="k", base_url=site.url))
+        assert len(set(ports)) == 1
