@@ -108,7 +108,8 @@ def mint_hostings(task: Task, references: Iterable[Reference]) -> None:
 
 def close_hostings(task: Task) -> None:
     """The task has ended: its addresses close some hours from now."""
-    Hosting.objects.filter(task=task).update(closes_at=timezone.now() + timedelta(seconds=settings.HOSTED_OPEN_S))
+    if task.reference_count:
+        Hosting.objects.filter(task=task).update(closes_at=timezone.now() + timedelta(seconds=settings.HOSTED_OPEN_S))
 
 
 def hosting_path(hosting: Hosting) -> str:

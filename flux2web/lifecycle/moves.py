@@ -37,7 +37,7 @@ def claim(task_id: int, states: tuple[State, ...], lease_s: float) -> Task | Non
     """
     now = timezone.now()
     due = Task.objects.filter(pk=task_id, state__in=states, due_at__lte=now)
-    task = one(due.select_related("account", "team", "batch"))
+    task = one(due.select_related("account"))
     if task is None:
         return None
     gap_s = _gap_s(task, now)
