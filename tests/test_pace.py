@@ -84,7 +84,7 @@ def test_who_rings_is_not_asked_before_three_times_its_usual_time(attempt, revid
     assert waits_s(attempt, revid, age_s=200) == pytest.approx(advised_s(revid, 200) * pace.CALLBACK_PATIENCE, rel=0.05)
 
 
-def test_nobody_waits_for_a_ring_longer_than_five_minutes(attempt, revid, ended):
+def test_nobody_waits_for_a_ring_longer_than_a_quarter_of_an_hour(attempt, revid, ended):
     ended(10, provider_s=900)
     assert waits_s(attempt, revid) == pytest.approx(pace.QUIET_MAX_S, rel=0.05)
 

@@ -14,7 +14,7 @@ ASK_AGAIN_S = 15  # a task that no account may take is looked at this often
 CALLBACK_PATIENCE = 3  # an attempt that may be called back is polled this many times slower
 # Where callbacks come, nobody asks before so many times what pictures take. Of the median: what was asked for late, because
 # its ring was lost, must not make the next ones wait longer.
-QUIET_TIMES, QUIET_MAX_S = 3, 300
+QUIET_TIMES, QUIET_MAX_S = 3, 900
 
 
 def backoff_s(strikes: int) -> float:
