@@ -30,6 +30,7 @@ class Budget(models.Model):
     allowance = models.BigIntegerField(default=0)  # granted when a period begins
     rolls_over = models.BooleanField(default=True)  # whether what is unused of it outlives the period
     member_cap = models.BigIntegerField(null=True, blank=True)  # a period's, for members without their own; null: none
+    confirm_above = models.BigIntegerField(null=True, blank=True)  # of one press: what costs more is asked about first
 
     class Meta:
         constraints = [
@@ -40,6 +41,10 @@ class Budget(models.Model):
                 condition=Q(allowance__gte=0, allowance__lte=10**12)
                 & (Q(member_cap=None) | Q(member_cap__gte=0, member_cap__lte=10**12)),
                 name="budget_rules_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(confirm_above=None) | Q(confirm_above__gte=0, confirm_above__lte=10**12),
+                name="budget_confirm_above_in_range",
             ),
             models.CheckConstraint(
                 condition=Q(granted__gte=0, held__gte=0, spent__gte=0), name="budget_never_below_zero"
