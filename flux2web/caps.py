@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
@@ -14,7 +14,7 @@ from . import bus, periods, spend
 from .ledger.limits import cap_of
 from .models import Act, Budget, Membership, Period, Tally, Team, Usage, User, write
 from .models.teams import MAKERS
-from .money import format_credits
+from .money import credits_text, format_credits
 from .orders import Refusal
 from .spend import Share
 
@@ -105,22 +105,46 @@ def _written(member: Membership, cap: Cap, was: Cap, by: User) -> None:
     bus.publish_balance(member.team_id)
 
 
-def set_team_cap(team: Team, credits: int | None, *, was: int | None, by: User) -> Refusal | None:
-    """Another cap for all members without their own, if it is still what the admin saw."""
+@dataclass(frozen=True)
+class Rule:
+    """A rule of a team's budget in credits, None for none: its column, how it is said, and what setting it is called."""
+
+    column: str
+    words: Callable[[int | None], str]
+    verb: str
+
+
+def confirm_words(credits: int | None) -> str:
+    if credits is None:
+        return "never"
+    return f"above {credits_text(credits)}" if credits else "always"
+
+
+MEMBER_CAP = Rule("member_cap", limit_words, "set the cap for members of")
+CONFIRM_ABOVE = Rule("confirm_above", confirm_words, "set when presses are confirmed in")
+
+
+def set_rule(team: Team, rule: Rule, credits: int | None, *, was: int | None, by: User) -> Refusal | None:
+    """Another value, if it is still what the admin saw. The same again changes nothing."""
     if credits == was:
         return None
     with write():
-        if Budget.objects.filter(pk=team.pk, member_cap=was).update(member_cap=credits):
-            note = f"{limit_words(credits)}. Was: {limit_words(was)}"
-            Act.objects.record(by, "set the cap for members of", team=team, about=str(team), note=note)
+        if Budget.objects.filter(pk=team.pk, **{rule.column: was}).update(**{rule.column: credits}):
+            note = f"{rule.words(credits)}. Was: {rule.words(was)}"
+            Act.objects.record(by, rule.verb, team=team, about=str(team), note=note)
             bus.publish_balance(team.pk)
             return None
-        found = Budget.objects.values_list("member_cap", flat=True).get(pk=team.pk)
+        found = Budget.objects.values_list(rule.column, flat=True).get(pk=team.pk)
     if found == credits:
         return None
-    return Refusal(
-        "conflict", "member_cap", f"Meanwhile somebody set it: {limit_words(found)}. Save again to set yours."
-    )
+    said = f"Meanwhile somebody set it: {rule.words(found)}. Save again to set yours."
+    return Refusal("conflict", rule.column, said)
+
+
+def ask_above(member: Membership, confirmed: int | None) -> int | None:
+    """What a press of this member's may cost before it is asked about: what the team says, or what was agreed to."""
+    rule = member.team.budget.confirm_above
+    return None if rule is None else max(rule, confirmed or 0)
 
 
 # --- How everyone stands -------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.http import QueryDict
 
 from . import caps
-from .caps import Cap
+from .caps import Cap, Rule
 from .fields import DayField, LimitField
 from .models import Budget, Entry, Membership, Team, User
 from .orders import Refusal
@@ -122,18 +122,20 @@ def _shown_now(form: forms.Form, was: str) -> None:
     form.data["was"] = was  # type: ignore[index]
 
 
-class TeamCapForm(forms.Form):
-    """The cap of all members without their own. `was` is what the page showed."""
+class RuleForm(forms.Form):
+    """One rule of the team's budget, in the field of its column's name. `was` is what the page showed."""
 
-    member_cap = LimitField(
-        label="Credits per member and month", required=False, help_text="Empty: no cap. 0: nobody may spend."
-    )
-    was = forms.CharField(max_length=13, required=False, widget=forms.HiddenInput)
+    rule: Rule
+    was = forms.CharField(max_length=13, required=False, widget=forms.HiddenInput(attrs={"id": False}))
 
     def __init__(self, data: QueryDict | None = None, *, budget: Budget) -> None:
-        now = "" if budget.member_cap is None else budget.member_cap
-        super().__init__(data, initial={"member_cap": now, "was": now})
         self.budget = budget
+        super().__init__(data, initial={self.rule.column: self._now, "was": self._now})
+
+    @property
+    def _now(self) -> str:
+        credits = getattr(self.budget, self.rule.column)
+        return "" if credits is None else str(credits)
 
     def clean_was(self) -> int | None:
         text = self.cleaned_data["was"]
@@ -143,13 +145,31 @@ class TeamCapForm(forms.Form):
 
     def save(self, by: User) -> bool:
         """False after a refusal, which is then in the form."""
-        given = self.cleaned_data
-        refusal = caps.set_team_cap(self.budget.team, given["member_cap"], was=given["was"], by=by)
+        wanted, was = self.cleaned_data[self.rule.column], self.cleaned_data["was"]
+        refusal = caps.set_rule(self.budget.team, self.rule, wanted, was=was, by=by)
         if refusal:
-            self.add_error("member_cap", refusal.message)
+            self.add_error(refusal.field, refusal.message)
             self.budget.refresh_from_db()
-            _shown_now(self, "" if self.budget.member_cap is None else str(self.budget.member_cap))
+            _shown_now(self, self._now)
         return refusal is None
+
+
+class TeamCapForm(RuleForm):
+    """The cap of all members without their own."""
+
+    rule = caps.MEMBER_CAP
+    member_cap = LimitField(
+        label="Credits per member and month", required=False, help_text="Empty: no cap. 0: nobody may spend."
+    )
+
+
+class ConfirmForm(RuleForm):
+    """From which price on a press is confirmed first."""
+
+    rule = caps.CONFIRM_ABOVE
+    confirm_above = LimitField(
+        label="Ask before one press costs more than", required=False, help_text="In credits. Empty: never. 0: always."
+    )
 
 
 # --- The ledger ----------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def test_whatever_moves_credits_at_once_ends_and_adds_up(cast, north, membership
             *(partial(ledger.renew_due, timezone.now()) for _ in range(6)),
             *(partial(caps.set_caps, north, ids, Cap(150 + n), by=ben) for n in range(3)),
             *(partial(caps.set_cap, who, Cap(None), was=Cap(150), by=ana) for who in members),
-            *(partial(caps.set_team_cap, north, 210 + number, was=200, by=ana) for _ in range(2)),
+            *(partial(caps.set_rule, north, caps.MEMBER_CAP, 210 + number, was=200, by=ana) for _ in range(2)),
             *(partial(price, sam, 20 + n) for n in range(4)),
             *(partial(rules, north, sam, 1 + n) for n in range(3)),
             *(partial(alerts.sweep, timezone.now()) for _ in range(4)),
