@@ -18,9 +18,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from .. import access, actors, caps, charts, exports, queries, sheets, spend
 from ..caps import Month
-from ..forms_budget import WORDS, LedgerForm, TeamCapForm
+from ..forms_budget import WORDS, ConfirmForm, LedgerForm, TeamCapForm
 from ..models import Budget, CreditRequest, Entry, Membership, Role, Usage
-from ..money import format_credits
+from ..money import credits_text, format_credits
 from ..orders import Refusal
 
 # What each kind does to the credits available. A charge was held before.
@@ -86,7 +86,12 @@ def page(request: HttpRequest, member: Membership) -> HttpResponse:
 
 
 def budget_page(
-    request: HttpRequest, member: Membership, *, cap_form: TeamCapForm | None = None, status: int = 200
+    request: HttpRequest,
+    member: Membership,
+    *,
+    cap_form: TeamCapForm | None = None,
+    confirm_form: ConfirmForm | None = None,
+    status: int = 200,
 ) -> HttpResponse:
     """A filter that says nothing is refused in words, beside the lines that the others leave."""
     budget, filters = member.team.budget, ledger_form(request, member)
@@ -98,6 +103,7 @@ def budget_page(
     context |= {
         "heirs": caps.heirs(budget, month),
         "cap_form": cap_form or TeamCapForm(budget=budget),
+        "confirm_form": confirm_form or ConfirmForm(budget=budget),
         "filters": filters,
         "lines": ledger_lines(found.rows),
         "next": found.next,
@@ -138,7 +144,7 @@ def pace(used: int, limit: int, month: Month, now: datetime) -> str:
     return spend.pace_text(used, limit, month.begins, month.ends, now, zone=month.zone, name="the end of the credits")
 
 
-# --- The cap for members -------------------------------------------------------------------------------------------
+# --- Its rules -----------------------------------------------------------------------------------------------------
 
 
 @require_POST
@@ -157,6 +163,23 @@ def team_caps(request: HttpRequest, member: Membership) -> HttpResponse:
     if heirs.over:
         messages.warning(request, heirs.over_text)
     return redirect("budget", member.team.slug)
+
+
+@require_POST
+@access.team(Role.ADMIN)
+def confirm_above(request: HttpRequest, member: Membership) -> HttpResponse:
+    form = ConfirmForm(request.POST, budget=member.team.budget)
+    if not (form.is_valid() and form.save(member.user)):
+        return budget_page(request, member, confirm_form=form, status=422)
+    messages.success(request, _confirm_said(form.cleaned_data["confirm_above"]))
+    return redirect("budget", member.team.slug)
+
+
+def _confirm_said(above: int | None) -> str:
+    if above is None:
+        return "No press is confirmed first."
+    which = f"A press that costs more than {credits_text(above)}" if above else "Every press"
+    return f"{which} is confirmed first."
 
 
 # --- The ledger as a file ------------------------------------------------------------------------------------------
