@@ -117,6 +117,12 @@ ACTS = [
     ("ben", "/t/north/budget/caps/", {"member_cap": "70"}, ("set the cap for members of", "North", "70. Was: ")),
     (
         "ben",
+        "/t/north/budget/confirm/",
+        {"confirm_above": "70"},
+        ("set when presses are confirmed in", "North", "above 70 credits. Was: never"),
+    ),
+    (
+        "ben",
         "/t/north/requests/ASKED/decide/",
         {"verdict": "approve", "amount": "70", "lasts": "period"},
         ("granted a request of", "Dan", "70 credits until the period ends."),

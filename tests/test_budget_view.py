@@ -241,6 +241,52 @@ def test_strangers_find_no_team_to_cap(client_for, zoe, sam, north):
         assert client_for(stranger).get("/t/north/budget/ledger.csv").status_code == 404
 
 
+# --- Asking first ------------------------------------------------------------------------------------------------------
+
+CONFIRM = "/t/north/budget/confirm/"
+
+
+def confirm_above(team) -> int | None:
+    return Budget.objects.get(team=team).confirm_above
+
+
+@pytest.mark.parametrize(
+    ("typed", "was", "now", "said"),
+    [
+        ("1,200", "", 1200, "A press that costs more than 1,200 credits is confirmed first."),
+        ("0", "", 0, "Every press is confirmed first."),
+        ("", "50", None, "No press is confirmed first."),
+    ],
+)
+def test_an_admin_says_from_which_price_on_a_press_is_confirmed(client_for, ben, north, typed, was, now, said):
+    Budget.objects.filter(team=north).update(confirm_above=int(was) if was else None)
+    answer = client_for(ben).post(CONFIRM, {"confirm_above": typed, "was": was}, follow=True)
+    assert confirm_above(north) == now
+    assert said in answer.content.decode()
+
+
+@pytest.mark.parametrize("typed", ["-5", str(2**63), "1e9", "1,5", "NaN", "١٢٣", "x" * 400, "\x00"])
+def test_what_is_no_price_is_said_at_the_field_and_kept(client_for, ben, north, typed):
+    answer = client_for(ben).post(CONFIRM, {"confirm_above": typed, "was": ""})
+    assert answer.status_code == 422
+    assert 'id="id_confirm_above_error"' in answer.content.decode()
+    assert 'id="id_member_cap_error"' not in answer.content.decode()
+    assert confirm_above(north) is None
+
+
+def test_of_two_admins_the_second_sees_what_the_first_said_of_asking(client_for, ana, ben, north):
+    client_for(ana).post(CONFIRM, {"confirm_above": "300", "was": ""})
+    answer = client_for(ben).post(CONFIRM, {"confirm_above": "200", "was": ""})
+    assert answer.status_code == 422
+    assert "Meanwhile somebody set it: above 300 credits. Save again to set yours." in answer.content.decode()
+    assert confirm_above(north) == 300
+    client_for(ben).post(CONFIRM, {"confirm_above": "200", "was": "300"})
+    assert [act.note for act in Act.objects.order_by("pk")] == [
+        "above 300 credits. Was: never",
+        "above 200 credits. Was: above 300 credits",
+    ]
+
+
 # --- Filters -----------------------------------------------------------------------------------------------------------
 
 

@@ -57,6 +57,7 @@ ADDRESSES = [
     ("get", "/t/north/budget/ledger.csv", ADMINS),
     ("post", "/t/north/budget/ledger.csv", ADMINS),
     ("post", "/t/north/budget/caps/", ADMINS),
+    ("post", "/t/north/budget/confirm/", ADMINS),
     ("get", "/t/north/exports/", VIEWERS),
     ("get", "/t/north/exports/BENS_FILE/", BENS),
     ("get", "/t/south/exports/BENS_FILE/", dict.fromkeys(PEOPLE, NOTHING) | {"nobody": SIGNS_IN}),

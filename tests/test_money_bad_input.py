@@ -74,6 +74,7 @@ FORMS = [
         {"amount": "credits", "reason": "word", "key": "key"},
     ),
     ("ben", "/t/north/budget/caps/", {"member_cap": "70", "was": ""}, {"member_cap": "limit", "was": "was"}),
+    ("ben", "/t/north/budget/confirm/", {"confirm_above": "70", "was": ""}, {"confirm_above": "limit", "was": "was"}),
     ("ben", "/t/north/members/CLEO/cap/", CAP, {"cap": "limit", "was": "was"}),
     ("ben", "/t/north/members/caps/", {"cap": "70", "ids": "CLEO"}, {"cap": "limit", "ids": "number"}),
     (
