@@ -132,7 +132,8 @@ class Quote:
 class Refusal:
     """Why not, in whole sentences. `field` is the form field it belongs to, "" for the form as a whole.
 
-    kind: "budget", "price", "conflict" (same key, other content), "provider", "reference", "input".
+    kind: "budget", "price", "confirm" (it costs enough to be asked about), "conflict" (same key, other content),
+    "provider", "reference", "input".
     """
 
     kind: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import structlog
 from django.db import IntegrityError
@@ -12,6 +13,7 @@ from django.utils import timezone
 
 from .. import access, bus, faults, ledger, routing, search, storage
 from ..models import Batch, Event, Membership, Period, Reference, SavedPrompt, State, Task, TaskReference, User, write
+from ..money import credits_text
 from ..orders import Cell, Order, Quote, Refusal
 from . import moves
 
@@ -32,12 +34,19 @@ class _RolledBack(Exception):
 
 
 def create(
-    member: Membership, order: Order, *, key: str, price_seen: int | None, again: Mapping[int, int] | None = None
+    member: Membership,
+    order: Order,
+    *,
+    key: str,
+    price_seen: int | None,
+    ask_above: int | None = None,
+    again: Mapping[int, int] | None = None,
 ) -> Batch | Refusal:
     """Hold the price and queue the tasks of one press, all or nothing.
 
     `key` makes it happen once: the same key and order again is the same batch; another order under it is a conflict.
     `price_seen` is the total the member saw on the button; if the price has risen since, nothing is sent.
+    `ask_above`: what costs more than these credits in all is not sent, but asked about (a refusal of kind "confirm").
     `again`, {id: version}, are the tasks that this tries again, as they were seen.
     """
     known = _same_press(member, order, key)
@@ -51,7 +60,7 @@ def create(
     if order.ceiling is not None and quoted.total > order.ceiling:
         return _above(order.ceiling, quoted)
     try:
-        batch = _hold_and_queue(member, order, key, quoted, again or {})
+        batch = _hold_and_queue(member, order, key, quoted, again or {}, ask_above)
     except _RolledBack as stop:
         return stop.refusal
     except IntegrityError:  # the same key was being written just now
@@ -62,11 +71,14 @@ def create(
     return batch
 
 
-def _hold_and_queue(member: Membership, order: Order, key: str, quoted: Quote, again: Mapping[int, int]) -> Batch:
+def _hold_and_queue(
+    member: Membership, order: Order, key: str, quoted: Quote, again: Mapping[int, int], ask_above: int | None
+) -> Batch:
     while True:
         try:
             with write():
                 batch = _write_batch(member, order, key, quoted, again)
+                _ask(quoted, ask_above)  # after the limits: who cannot pay for it is told so, not asked
                 faults.point("CP1")
                 return batch
         except ledger.PeriodEnded:
@@ -95,6 +107,14 @@ def _above(ceiling: int, quoted: Quote) -> Refusal:
         f"These {quoted.pictures} cost {quoted.total} credits together; your ceiling is {ceiling}. Nothing was sent."
     )
     return Refusal("input", "ceiling", message)
+
+
+def _ask(quoted: Quote, above: int | None) -> None:
+    if above is None or quoted.total <= above:
+        return
+    what = "This picture costs" if quoted.pictures == 1 else f"These {quoted.pictures} pictures cost"
+    message = f"{what} {credits_text(quoted.total)}. Your team asks before a press costs so much; nothing was sent."
+    raise _RolledBack(Refusal("confirm", "", message))
 
 
 def _write_batch(member: Membership, order: Order, key: str, quoted: Quote, again: Mapping[int, int]) -> Batch:
@@ -189,38 +209,54 @@ def _claim(member: Membership, again: Mapping[int, int]) -> None:
 
 
 def retry(
-    member: Membership, task: Task, *, price_seen: int | None = None, version_seen: int | None = None
+    member: Membership,
+    task: Task,
+    *,
+    price_seen: int | None = None,
+    version_seen: int | None = None,
+    ask_above: int | None = None,
 ) -> Batch | Refusal:
     """The same order again, as a new task with its own hold. The same press twice is one.
 
     `price_seen` is what the button said; where it said nothing, what the task cost. `version_seen` is of its card.
+    `ask_above` here and below: as in `create`.
     """
     if task.is_live:
         return Refusal("input", "", "This is still being made. It can be run again when it has ended.")
     version = task.version if version_seen is None else version_seen
     key = f"retry:{task.pk}:{version}:{member.user_id}"
     seen = task.price_credits if price_seen is None else price_seen
-    return _anew(member, task, order_of(task, parent=task.pk), key, seen, {task.pk: version})
+    order = order_of(task, parent=task.pk)
+    return _anew(member, task, order, key, price_seen=seen, ask_above=ask_above, again={task.pk: version})
 
 
-def more(member: Membership, task: Task, *, price_seen: int | None, version_seen: int | None = None) -> Batch | Refusal:
+def more(
+    member: Membership,
+    task: Task,
+    *,
+    price_seen: int | None,
+    version_seen: int | None = None,
+    ask_above: int | None = None,
+) -> Batch | Refusal:
     """MORE pictures like this one, each with a seed of its own. `price_seen` is their total on the button. The same press
     twice is one."""
     version = task.version if version_seen is None else version_seen
     key = f"more:{task.pk}:{version}:{member.user_id}"
-    return _anew(member, task, _more_of(task), key, price_seen, {task.pk: version})
+    again = {task.pk: version}
+    return _anew(member, task, _more_of(task), key, price_seen=price_seen, ask_above=ask_above, again=again)
 
 
-def retry_failed(member: Membership, batch: Batch, *, price_seen: int | None) -> Batch | Refusal:
+def retry_failed(
+    member: Membership, batch: Batch, *, price_seen: int | None, ask_above: int | None = None
+) -> Batch | Refusal:
     """What failed of a batch, as far as this member sees it, once more as one new batch. `price_seen` is the total on
     the button."""
     tasks = _failed_of(member, batch)
     if not tasks:
         return Refusal("input", "", NONE_LEFT)
-    again = {task.pk: task.version for task in tasks}
-    return create(
-        member, _order_of_all(tasks), key=f"failed:{batch.pk}:{tasks[0].pk}", price_seen=price_seen, again=again
-    )
+    again, key = {task.pk: task.version for task in tasks}, f"failed:{batch.pk}:{tasks[0].pk}"
+    order = _order_of_all(tasks)
+    return create(member, order, key=key, price_seen=price_seen, ask_above=ask_above, again=again)
 
 
 def retry_failed_price(member: Membership, batch: Batch) -> Quote | Refusal | None:
@@ -245,15 +281,8 @@ def _order_of_all(tasks: list[Task]) -> Order:
     return replace(order, rest=tuple(cells), saved=first.batch.saved_prompt_id, private=private)
 
 
-def _anew(
-    member: Membership,
-    task: Task,
-    order: Order,
-    key: str,
-    price_seen: int | None,
-    again: Mapping[int, int] | None = None,
-) -> Batch | Refusal:
-    outcome = create(member, order, key=key, price_seen=price_seen, again=again)
+def _anew(member: Membership, task: Task, order: Order, key: str, **how: Any) -> Batch | Refusal:
+    outcome = create(member, order, key=key, **how)
     if isinstance(outcome, Refusal) and outcome.kind == "price":
         choose = "Remix" if task.state == State.DONE else "Edit"
         return Refusal(
