@@ -150,6 +150,7 @@ class ComposeForm(forms.Form):
     price = forms.CharField(required=False)
     key = forms.CharField(max_length=80, required=False)
     again = forms.CharField(max_length=80, required=False)  # "make it anyway": said now, or of what twins.mark names
+    confirm = forms.CharField(required=False)  # the total that was agreed to when asked
 
     def __init__(self, *args: Any, member: Membership, draft: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -323,6 +324,11 @@ class ComposeForm(forms.Form):
     def price_seen(self) -> int | None:
         """The total on the button; None where none was shown."""
         return as_id(self.cleaned_data["price"].strip()) or None
+
+    @property
+    def confirmed(self) -> int | None:
+        """The total that was asked about and agreed to."""
+        return as_id(self.cleaned_data["confirm"].strip()) or None
 
     def refuse(self, refusal: Refusal) -> None:
         """Put the back end's no beside the field it speaks of."""

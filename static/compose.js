@@ -305,11 +305,12 @@
   }
 
   /** A new price leaves alone what somebody has opened, typed or ticked beside the button. */
-  const mayRenew = (name, node) => !(name === "open" || (name === "value" && node.value !== node.defaultValue) || (name === "checked" && node.checked !== node.defaultChecked));
+  const mayRenew = (name, node) => !(name === "open" || (name === "value" && node.matches("input") && node.value !== node.defaultValue) || (name === "checked" && node.checked !== node.defaultChecked));
 
   function sent(xhr) {
     if (!$("article.card", parse(xhr.responseText))) return plainNotice(SIGNED_OUT);
     apply(xhr.responseText, { own: true });
+    dropQuestion();
     openSheet(false);
     if (!isLocked() && $("#seed").value && !$("#seed").disabled) throwSeed();
     const total = $$("article.card", parse(xhr.responseText)).length;
@@ -317,7 +318,16 @@
     askBalance();
   }
 
+  /** What was asked at the button is answered. */
+  function dropQuestion() {
+    const question = $("#twin, #confirm", compose());
+    const hadFocus = question?.contains(document.activeElement);
+    question?.remove();
+    if (hadFocus) $("#go").focus();
+  }
+
   document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-not-now]")) { event.preventDefault(); dropQuestion(); }
     const toggle = event.target.closest("#sheet-toggle");
     if (toggle) openSheet(toggle.getAttribute("aria-expanded") !== "true");
     const problem = event.target.closest(".problems a");

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.core.cache import caches
 from django.http import HttpRequest
@@ -77,6 +77,11 @@ class Purse:
         if not self.is_personal:
             first = f"{first} left in the team" if len(self.left.limits) > 1 else f"{first} left"
         return [first, *map(said, self.left.limits[1:])]
+
+    def after(self, credits: int) -> Purse:
+        """As it will be once these are held."""
+        limits = (replace(limit, left=limit.left - credits) for limit in self.left.limits)
+        return Purse(replace(self.left, limits=tuple(limits)))
 
     @property
     def text(self) -> str:

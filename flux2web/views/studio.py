@@ -11,7 +11,21 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from .. import access, actors, cards, drafts, forms, lifecycle, promptbook, queries, requests, routing, shelf, twins
+from .. import (
+    access,
+    actors,
+    caps,
+    cards,
+    drafts,
+    forms,
+    lifecycle,
+    promptbook,
+    queries,
+    requests,
+    routing,
+    shelf,
+    twins,
+)
 from ..cards import Card
 from ..forms import DEFAULTS, RATIOS, ComposeForm
 from ..forms_usage import AskForm
@@ -23,7 +37,8 @@ from .context import purse
 CARDS = 24
 COUNTS = [str(number) for number in range(1, COUNT_MAX + 1)]
 STATUS = {"conflict": 409}  # every other refusal is a 422
-LIMITS = ("budget", "cap", "own")  # refusals that are said at the button: nothing is wrong with the form
+LIMITS = ("budget", "cap", "own")  # refusals that are said at the button, as is what is only asked about:
+AT_THE_BUTTON = (*LIMITS, "confirm")  # nothing is wrong with the form
 # What may make an order cheaper: field, values to try in this order, and what its button says.
 CHEAPER = {"count": ["4", "2", "1"], "resolution": ["1K"], "family": ["pro"]}
 CHEAPER_LABELS = {"count": "Make {} instead", "resolution": "In {} instead", "family": "With Pro instead"}
@@ -88,10 +103,11 @@ def _send(member: Membership, form: ComposeForm, mark: str) -> Batch | Task | Re
     twin = None if mark or order.rest else twins.find(member, order, key=key)
     if twin is not None:
         return twin
-    outcome = lifecycle.create(member, order, key=key, price_seen=form.price_seen)
+    above = caps.ask_above(member, form.confirmed)
+    outcome = lifecycle.create(member, order, key=key, price_seen=form.price_seen, ask_above=above)
     if isinstance(outcome, Batch):
         actors.kick_batch(outcome)
-    elif outcome.kind not in LIMITS:
+    elif outcome.kind not in AT_THE_BUTTON:
         form.refuse(outcome)
     return outcome
 
@@ -129,10 +145,12 @@ def again(
     `asked` says that somebody was asked for more; `asking` is that form where it was not right; `twin` is a picture
     of the same that is there already; `mark`: twins.mark of an order that is to be made although there is one.
     """
-    given = with_slots(request.POST, form)
+    given = with_slots(form.data, form)  # type: ignore[arg-type]
     said: dict[str, Any] = {"asking": asking} if asking else {}
     said |= {"twin": Card(twin) if twin else None, "mark": mark, "is_kept": True}
     said |= {"refusal": refusal if refusal and refusal.kind in LIMITS else None, "asked": asked}
+    if refusal and refusal.kind == "confirm":
+        given["asks"] = "1"
     if request.htmx:  # type: ignore[attr-defined]
         context = _form_context(member, form, given) | said
         answer = render(request, "studio/_compose.html", context, status=status)
@@ -291,14 +309,24 @@ def _quote_context(member: Membership, given: Any) -> dict[str, Any]:
     short = max(0, quoted.total - mine.least) if isinstance(quoted, Quote) else 0
     context = {"member": member, "purse": mine, "quote": quoted, "is_priced": isinstance(quoted, Quote), "short": short}
     context |= _said_of(quoted, given) if isinstance(quoted, Quote) else {}
+    if isinstance(quoted, Quote) and given.get("asks") == "1" and not short:
+        context["question"] = _question(member, quoted, given)
     if not short or not member.may_make:
         return context
     people = requests.deciders(member.team, member.user, mine.binding.name)
     return context | {
-        "offered": _cheaper(member, given),
+        "offered": _cheaper(member, given, mine.least),
         "people": requests.names(people),
         "asking": _asking(given, short),
     }
+
+
+def _question(member: Membership, quoted: Quote, given: Any) -> dict[str, Any] | None:
+    """Whether to send this, once that was asked: it follows the form until what that says costs too little to ask."""
+    above = caps.ask_above(member, None)
+    if above is None or quoted.total <= above:
+        return None
+    return {"above": above, "after": purse(member).after(quoted.total), "offered": _cheaper(member, given, above)}
 
 
 def _said_of(quoted: Quote, given: Any) -> dict[str, Any]:
@@ -320,13 +348,13 @@ def _asking(given: Any, short: int) -> AskForm:
     return AskForm(initial={"amount": amount, "reason": given.get("reason", ""), "sends_itself": sends})
 
 
-def _cheaper(member: Membership, given: Any) -> list[dict[str, Any]]:
-    """What the binding limit does cover: as many of the same as fit, or as many that cost less each."""
+def _cheaper(member: Membership, given: Any, most: int) -> list[dict[str, Any]]:
+    """What costs no more than that: as many of the same as fit, or as many that cost less each."""
     changes = [(name, value) for name, values in CHEAPER.items() for value in values if given.get(name) != value]
     fitting: dict[str, dict[str, Any]] = {}
     for name, value in changes:
         quoted = forms.price(member, {**_plain(given), name: value})
-        if name not in fitting and isinstance(quoted, Quote) and quoted.total <= purse(member).least:
+        if name not in fitting and isinstance(quoted, Quote) and quoted.total <= most:
             fitting[name] = {"change": f"{name}={value}", "label": CHEAPER_LABELS[name].format(value), "quote": quoted}
     return list(fitting.values())
 
