@@ -504,6 +504,184 @@ def test_a_short_studio_asks_no_more_of_the_database_the_more_there_is(client_fo
     assert queries_with(1) == queries_with(20)
 
 
+# --- Asked before much is spent ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asks_above(north):
+    """asks_above(50): what costs more than 50 credits is asked about."""
+
+    def put(credits: int | None) -> None:
+        Budget.objects.filter(team=north).update(confirm_above=credits)
+
+    return put
+
+
+def question(page: str) -> str:
+    """What is asked at the button, as words; "" where nothing is."""
+    found = re.search(r'<div class="twin" id="confirm".*?</div></div>\s*</div>', page, re.S)
+    return " ".join(re.sub(r"<[^>]*>", " ", found[0]).split()) if found else ""
+
+
+FOUR = {"count": "4", "price": "40"}
+
+
+def test_what_costs_more_than_the_team_says_is_asked_about_and_nothing_is_sent(send, north, asks_above):
+    asks_above(30)
+    Budget.objects.filter(team=north).update(member_cap=200)
+    answer = send(**FOUR)
+    assert answer.status_code == 422
+    assert answer["HX-Retarget"] == "#compose"
+    page = text(answer)
+    assert question(page).startswith(
+        "These 4 pictures cost 40 credits. Above 30 your team asks first. Nothing was sent. "
+        "After it: 160 left of your 200 · team 960."
+    )
+    assert 'name="confirm" value="40">Send 4 · 40 credits</button>' in page
+    assert GOOD["prompt"] in page
+    assert "data-problems" not in problems(page)
+    assert not Task.objects.exists()
+    assert not Batch.objects.exists()
+    assert Budget.objects.get(team=north).held == 0
+
+
+def test_what_costs_no_more_than_that_is_not_asked_about(send, asks_above):
+    asks_above(40)
+    assert send(**FOUR).status_code == 200
+    asks_above(None)
+    assert send(**FOUR, key="press-2").status_code == 200
+
+
+def test_a_team_may_have_every_press_asked_about(send, asks_above):
+    asks_above(0)
+    assert question(text(send())).startswith("This picture costs 10 credits. Your team asks before every press.")
+    assert send(confirm="10").status_code == 200
+
+
+def test_confirmed_it_is_sent_once(send, asks_above, north):
+    asks_above(30)
+    for _ in range(2):
+        answer = send(**FOUR, confirm="40")
+        assert answer.status_code == 200
+        assert text(answer).count("<article") == 4
+    assert Budget.objects.get(team=north).held == 40
+
+
+def test_without_javascript_the_question_is_on_the_page_and_its_button_sends(send, client_for, cleo, asks_above, north):
+    asks_above(30)
+    answer = send(**FOUR, htmx=False)
+    page = text(answer)
+    assert (answer.status_code, page[:15]) == (422, "<!doctype html>")
+    assert "These 4 pictures cost 40 credits." in question(page)
+    assert re.search(r'value="4" checked', page)
+    given = {**GOOD, **FOUR, "key": value(page, "key"), "confirm": value(page, "confirm")}
+    assert client_for(cleo).post(CREATE, given).status_code == 302
+    assert Budget.objects.get(team=north).held == 40
+
+
+def test_not_now_leads_back_to_the_form_as_it_was(send, client_for, cleo, asks_above):
+    asks_above(30)
+    page = text(send(**FOUR, htmx=False))
+    assert re.search(rf'href="{STUDIO}" data-not-now>Not now', page)
+    kept = text(client_for(cleo).get(STUDIO))
+    assert GOOD["prompt"] in kept
+    assert re.search(r'name="count" value="4" checked', kept)
+    assert not question(kept)
+
+
+def test_a_price_that_rose_since_it_was_confirmed_is_asked_about_again(send, asks_above, north):
+    asks_above(30)
+    factories.make_price("revid", credits=12)
+    answer = send(**FOUR, confirm="40")
+    assert "The price has changed from 40 to 48 credits" in problems(text(answer))
+    assert answer.status_code == 422
+    answer = send(count="4", price="48", confirm="40")
+    assert "These 4 pictures cost 48 credits." in question(text(answer))
+    assert Budget.objects.get(team=north).held == 0
+    assert send(count="4", price="48", confirm="48").status_code == 200
+
+
+def test_a_price_that_fell_since_it_was_confirmed_is_not_asked_about_again(send, asks_above, north):
+    asks_above(30)
+    factories.make_price("revid", credits=9)
+    assert send(**FOUR, confirm="40").status_code == 200
+    assert Budget.objects.get(team=north).held == 36
+
+
+@pytest.mark.parametrize("confirm", ["", "0", "-40", "yes", "4e1", "9" * 400, "٤٠", "39"])
+def test_what_confirms_nothing_is_asked_about(send, asks_above, confirm):
+    asks_above(30)
+    assert "These 4 pictures cost 40 credits." in question(text(send(**FOUR, confirm=confirm)))
+    assert not Batch.objects.exists()
+
+
+def test_a_matrix_is_asked_about_by_its_total(send, asks_above, north):
+    asks_above(50)
+    crossed = {"also_ratio": ["1:1", "16:9"], "also_family": ["flex"], "price": "105"}
+    assert "These 6 pictures cost 105 credits." in question(text(send(**crossed)))
+    assert send(**crossed, confirm="105").status_code == 200
+    assert Budget.objects.get(team=north).held == 105
+
+
+def test_who_cannot_pay_for_it_is_told_so_and_not_asked(send, asks_above, north):
+    asks_above(30)
+    Budget.objects.filter(team=north).update(granted=20)
+    page = text(send(**FOUR))
+    assert "this needs 40 credits" in at_the_button(page)
+    assert not question(page)
+
+
+def test_what_costs_too_little_to_be_asked_about_is_offered_beside_it(send, asks_above, north):
+    asks_above(20)
+    page = text(send(family="flex", count="4", price="100"))
+    assert "With Pro instead" not in question(page)  # four of them are 40
+    asks_above(40)
+    page = text(send(family="flex", count="4", price="100"))
+    assert 'name="instead" value="count=1">Make 1 instead · 25 credits' in page
+    assert 'name="instead" value="family=pro">With Pro instead · 40 credits' in page
+    assert send(family="flex", count="4", price="100", instead="family=pro").status_code == 200
+    assert Budget.objects.get(team=north).held == 40
+
+
+def test_a_cheaper_way_that_is_asked_about_too_is_what_the_form_says_then(send, asks_above, north):
+    asks_above(15)
+    Budget.objects.filter(team=north).update(granted=50)
+    page = text(send(count="8", price="80", instead="count=4"))
+    assert "These 4 pictures cost 40 credits." in question(page)
+    assert re.search(r'name="count" value="4" checked', page)
+
+
+def test_the_question_follows_the_form_until_it_is_none(client_for, cleo, north, revid, asks_above):
+    asks_above(30)
+
+    def asked(**given) -> str:
+        return question(text(client_for(cleo).get(QUOTE, given)))
+
+    assert "These 4 pictures cost 40 credits." in asked(count="4", asks="1")
+    assert "These 8 pictures cost 80 credits." in asked(count="8", asks="1")
+    assert not asked(count="3", asks="1")
+    assert not asked(count="4")
+    assert not asked(count="4", asks="no")
+
+
+def test_of_the_same_as_somebody_made_one_is_asked_first_whether_to_make_it(send, made, asks_above):
+    asks_above(5)
+    made()
+    answer = send()
+    assert answer.status_code == 409
+    assert not question(text(answer))
+    page = text(send(again="1"))
+    assert "This picture costs 10 credits." in question(page)
+    assert send(again=value(page, "again"), confirm="10", key="press-2").status_code == 200
+
+
+def test_a_press_that_was_sent_before_the_team_asked_is_answered_as_it_was(send, asks_above, north):
+    first = send(**FOUR)
+    asks_above(30)
+    assert text(send(**FOUR)).count("<article") == text(first).count("<article") == 4
+    assert Budget.objects.get(team=north).held == 40
+
+
 # --- Somebody made this already ----------------------------------------------------------------------------------------------
 
 
