@@ -28,10 +28,12 @@
   function notice(html) {
     const node = $(".notice", parse(html));
     if (!node) return;
+    if (node.id) document.getElementById(node.id)?.remove(); // the same, told before
     $("#notices").append(node);
     dress(node);
     window.htmx?.process(node);
     node.scrollIntoView({ block: "nearest" });
+    if (node.matches("[data-asks]")) node.focus({ preventScroll: true });
   }
 
   const say = (id, text) => { const node = document.getElementById(id); if (node && node.textContent !== text) node.textContent = text; };

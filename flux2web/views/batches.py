@@ -14,6 +14,7 @@ from .. import cards as words
 from .. import live as stream
 from ..models import Batch, Membership, Role, State, Task
 from ..orders import Quote, Refusal
+from . import agree
 
 HEADS_MAX = 64  # of which a page may ask at once
 NOTHING_WAITS = "Nothing of this waits any more: it has been sent. You are charged only for pictures that come."
@@ -33,8 +34,7 @@ def heads(request: HttpRequest, member: Membership) -> HttpResponse:
 @access.team(Role.MEMBER)
 def retry(request: HttpRequest, member: Membership, batch_id: int) -> HttpResponse:
     batch = access.batch(member, batch_id)
-    price_seen = forms.as_id(request.POST.get("price")) or None
-    outcome = lifecycle.retry_failed(member, batch, price_seen=price_seen)
+    outcome = lifecycle.retry_failed(member, batch, **agree.agreed(request, member))
     if isinstance(outcome, Refusal):
         return _refused(request, member, batch, outcome)
     actors.kick_batch(outcome)
@@ -42,13 +42,11 @@ def retry(request: HttpRequest, member: Membership, batch_id: int) -> HttpRespon
 
 
 def _refused(request: HttpRequest, member: Membership, batch: Batch, refusal: Refusal) -> HttpResponse:
-    """A price that has risen is shown, and may be agreed to."""
-    quoted = lifecycle.retry_failed_price(member, batch) if refusal.kind == "price" else None
+    """What it costs now is shown, and may be agreed to."""
+    quoted = lifecycle.retry_failed_price(member, batch) if refusal.kind in agree.TITLES else None
     if not isinstance(quoted, Quote):
         return _said(request, member, refusal.message)
-    context = {"member": member, "batch": batch, "message": refusal.message, "price": quoted.total}
-    inside = request.htmx  # type: ignore[attr-defined]
-    return render(request, "batches/_risen.html" if inside else "batches/risen.html", context, status=422)
+    return agree.question(request, member, f"batch-{batch.pk}", refusal, quoted)
 
 
 @require_POST

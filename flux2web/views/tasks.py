@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -36,6 +36,7 @@ from ..cards import Card
 from ..forms_history import FilterForm
 from ..models import Batch, Comment, Membership, Role, State, Task, TaskReference
 from ..orders import Quote, Refusal
+from . import agree
 from . import shelf as shelf_page
 
 Row = TypeVar("Row")
@@ -236,24 +237,34 @@ def cancel(request: HttpRequest, member: Membership, task_id: int) -> HttpRespon
 @access.team(Role.MEMBER)
 def retry(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
     task = access.task(member, task_id)
-    return _sent(request, task, lifecycle.retry(member, task, **_seen(request)))
+    outcome = lifecycle.retry(member, task, **_seen(request, member))
+    return _sent(request, member, task, outcome, lifecycle.again_price)
 
 
 @require_POST
 @access.team(Role.MEMBER)
 def more(request: HttpRequest, member: Membership, task_id: int) -> HttpResponse:
     task = access.task(member, task_id)
-    return _sent(request, task, lifecycle.more(member, task, **_seen(request)))
+    outcome = lifecycle.more(member, task, **_seen(request, member))
+    return _sent(request, member, task, outcome, lifecycle.more_price)
 
 
-def _seen(request: HttpRequest) -> dict[str, int | None]:
-    """The price on the button, and the version of the card that it stood on."""
-    price, version = request.POST.get("price"), request.GET.get("seen")
-    return {"price_seen": forms.as_id(price) or None, "version_seen": forms.as_id(version) or None}
+def _seen(request: HttpRequest, member: Membership) -> dict[str, int | None]:
+    """What was seen and agreed to: of the button, and the version of the card that it stood on."""
+    return agree.agreed(request, member) | {"version_seen": forms.as_id(request.GET.get("seen")) or None}
 
 
-def _sent(request: HttpRequest, task: Task, outcome: Batch | Refusal) -> HttpResponse:
+def _sent(
+    request: HttpRequest,
+    member: Membership,
+    task: Task,
+    outcome: Batch | Refusal,
+    price_now: Callable[[Task], Quote | Refusal],
+) -> HttpResponse:
     if isinstance(outcome, Refusal):
+        quoted = price_now(task) if outcome.kind == "confirm" else None
+        if isinstance(quoted, Quote):
+            return agree.question(request, member, f"task-{task.pk}", outcome, quoted)
         return _refused(request, task, outcome.message)
     actors.kick_batch(outcome)
     return _told(request, outcome.tasks.earliest("id"))
