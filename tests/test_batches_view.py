@@ -157,10 +157,34 @@ def test_a_price_that_has_risen_is_shown_and_may_be_agreed_to(client_for, cleo, 
         answer = client_for(cleo).post(url(half_failed, "retry"), {"price": "20"}, headers=headers)
         assert answer.status_code == 422
         assert "from 20 to 28 credits" in text(answer)
-        assert 'name="price" value="28"' in text(answer)
+        assert 'name="confirm" value="28"' in text(answer)
         assert ("<!doctype html>" in text(answer)) is page
     assert Budget.objects.get(team=north).held == 0
-    assert client_for(cleo).post(url(half_failed, "retry"), {"price": "28"}).status_code == 302
+    assert client_for(cleo).post(url(half_failed, "retry"), {"confirm": "28"}).status_code == 302
+    assert Budget.objects.get(team=north).held == 28
+
+
+def test_a_team_that_asks_before_much_is_spent_asks_here_too(client_for, cleo, half_failed, north):
+    Budget.objects.filter(team=north).update(confirm_above=15)
+    for headers, page in ((HTMX, False), ({}, True)):
+        answer = client_for(cleo).post(url(half_failed, "retry"), {"price": "20"}, headers=headers)
+        assert answer.status_code == 422
+        assert "These 2 pictures cost 20 credits. Your team asks before a press costs so much" in text(answer)
+        assert 'name="confirm" value="20"' in text(answer)
+        assert f'formaction="{url(half_failed, "retry")}"' in text(answer)
+        assert ("<!doctype html>" in text(answer)) is page
+    assert Budget.objects.get(team=north).held == 0
+    assert "Retry failed only · 20" in head(client_for(cleo), half_failed)
+    assert client_for(cleo).post(url(half_failed, "retry"), {"confirm": "20"}, headers=HTMX).status_code == 200
+    assert Budget.objects.get(team=north).held == 20
+
+
+def test_a_risen_price_that_is_agreed_to_is_not_asked_about_once_more(client_for, cleo, half_failed, north):
+    Budget.objects.filter(team=north).update(confirm_above=15)
+    factories.make_price("revid", credits=14)
+    answer = client_for(cleo).post(url(half_failed, "retry"), {"price": "20"}, headers=HTMX)
+    assert "from 20 to 28 credits" in text(answer)
+    assert client_for(cleo).post(url(half_failed, "retry"), {"confirm": "28"}, headers=HTMX).status_code == 200
     assert Budget.objects.get(team=north).held == 28
 
 

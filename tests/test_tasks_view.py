@@ -523,6 +523,32 @@ def test_more_like_this_is_four_with_seeds_of_their_own(client_for, cleo, north)
     assert Budget.objects.get(team=north).held == 40
 
 
+@pytest.mark.parametrize(
+    ("verb", "price", "pictures", "words"),
+    [
+        ("retry", 10, 1, "This picture costs 10 credits."),
+        ("more", 40, 4, "These 4 pictures cost 40 credits."),
+    ],
+)
+def test_what_a_team_has_asked_about_is_asked_about_here_too(client_for, cleo, north, verb, price, pictures, words):
+    task, client = done(north, cleo, price=10), client_for(cleo)
+    Budget.objects.filter(team=north).update(confirm_above=price - 1)
+    [press] = re.findall(rf'formaction="([^"]*/{verb}/[^"]*)"', text(client.get(url(task))))
+    given = {"price": price, "back": "task"}
+    asked = client.post(press, given, headers=HTMX)
+    page = client.post(press, given)
+    for answer in (asked, page):
+        assert answer.status_code == 422
+        assert f"{words} Your team asks before a press costs so much; nothing was sent." in text(answer)
+        assert f'formaction="{press}" name="confirm" value="{price}"' in text(answer)
+    assert text(asked).lstrip().startswith('<div class="notice"')
+    assert 'name="back" value="task"' in text(page)
+    assert not Task.objects.filter(parent=task).exists()
+    for _ in range(2):
+        client.post(press, {"confirm": price, "back": "task"})
+    assert Task.objects.filter(parent=task).count() == pictures
+
+
 def test_a_picture_becomes_an_image_of_the_team_and_the_studio_has_it(client_for, cleo, dan, north):
     task, client = done(north, cleo), client_for(dan)
     task.result.key = factories.store("results/a-real-one.png", picture("teal", (64, 48)))
