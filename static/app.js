@@ -496,10 +496,11 @@
     event.preventDefault();
     const hadFocus = document.activeElement === button;
     const home = button.closest("article.card, .batch");
+    const said = bodyOf(form, button); // before it is disabled: what is disabled says nothing
     button.disabled = true;
     pressed = button.formAction;
     try {
-      const answer = await ask(button.formAction, { method: "POST", body: bodyOf(form, button) });
+      const answer = await ask(button.formAction, { method: "POST", body: said });
       const text = await answer.text();
       if (answer.redirected) plainNotice(SIGNED_OUT);
       else if (answer.ok) acted(text, button);
