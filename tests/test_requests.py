@@ -363,6 +363,13 @@ def test_a_draft_is_sent_although_its_prompt_is_off_the_shelf_by_then(granted, m
     assert batch.saved_prompt is None
 
 
+def test_nobody_is_asked_once_more_about_a_draft_that_was_granted(granted, north):
+    Budget.objects.filter(team=north).update(confirm_above=5)
+    request = granted()
+    assert send(request).tasks.count() == 8
+    assert sums(north) == (1000, 80, 0)
+
+
 def test_what_is_not_to_send_itself_is_kept_and_not_sent(ask, ben):
     request = grant(ask(draft=order(count=8), sends_itself=False), ben)
     assert request.send_due_at is None

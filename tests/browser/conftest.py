@@ -19,6 +19,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+CLEO = {"name": "Cleo", "email": "cleo@example.com", "password": "a long enough password"}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -58,6 +59,23 @@ def sign_in(chromium, site):
     yield make
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def cleo(sign_in, site, chromium) -> Page:
+    """A member of the team, in a browser of her own, who came by an invitation."""
+    owner = sign_in()
+    owner.goto(f"{site.url}/t/north/members/")
+    owner.click("#invite button")
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(owner.input_value("#link"))
+    for name, value in CLEO.items():
+        page.fill(f"[name={name}]", value)
+    page.click("main form button")
+    page.wait_for_url("**/t/north/")
+    yield page
+    context.close()
 
 
 def signed_in(context: BrowserContext, site: Site, email: str, password: str, team: str) -> Page:

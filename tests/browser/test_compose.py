@@ -85,6 +85,78 @@ def test_the_quote_tells_why_and_what_the_others_cost(sign_in):
     expect(page.locator("#others")).to_have_attribute("open", "")  # what is being read stays open
 
 
+# --- Asked before much is spent -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asks_above_30(sign_in, site):
+    """The team's owner has said so on its budget page; afterwards nothing is asked any more."""
+    owner = sign_in()
+
+    def say(typed: str) -> None:
+        owner.goto(f"{site.url}/t/north/budget/")
+        owner.fill("#confirm-above [name=confirm_above]", typed)
+        owner.click("#confirm-above button")
+        expect(owner.locator("#notices")).to_contain_text("confirmed first")
+
+    say("30")
+    assert not Axe().run(owner, options={"runOnly": RULES}).response["violations"]
+    yield
+    say("")
+
+
+def used(site) -> int:
+    return site.rows("SELECT held + spent FROM flux2web_budget")[0][0]
+
+
+def test_what_costs_much_is_asked_about_first_and_sent_once_when_confirmed(asks_above_30, site, cleo):
+    before = cleo.locator("article.card").count(), used(site)
+    cleo.fill("#prompt", "Four herons for the question")
+    cleo.locator("#field-count label", has_text="4").click()
+    expect(cleo.locator("#go")).to_contain_text("Generate 4 · 40 credits")
+    cleo.press("#prompt", "Control+Enter")
+    question = cleo.locator("#confirm")
+    expect(question).to_be_focused()
+    expect(question).to_contain_text("These 4 pictures cost 40 credits. Above 30 your team asks first.")
+    assert not Axe().run(cleo, options={"runOnly": RULES}).response["violations"]
+    assert (cleo.locator("article.card").count(), used(site)) == before
+
+    # It follows the form, goes away with "Not now", and comes again with the next press.
+    cleo.locator("#field-count label", has_text="8").click()
+    expect(question.locator("[name=confirm]")).to_have_text("Send 8 · 80 credits")
+    expect(question.locator("[name=confirm]")).to_have_attribute("value", "80")
+    cleo.locator("#field-count label", has_text="3").click()
+    expect(question).to_have_count(0)
+    cleo.locator("#field-count label", has_text="4").click()
+    expect(cleo.locator("#go")).to_contain_text("Generate 4 · 40 credits")
+    cleo.locator("#go").click()
+    question.get_by_role("link", name="Not now").click()
+    expect(question).to_have_count(0)
+    expect(cleo.locator("#go")).to_be_focused()
+    expect(cleo.locator("#prompt")).to_have_value("Four herons for the question")
+    cleo.keyboard.press("Enter")
+    expect(question).to_be_focused()
+    cleo.keyboard.press("Tab")
+    expect(question.locator("[name=confirm]")).to_be_focused()
+    assert (cleo.locator("article.card").count(), used(site)) == before
+
+    cleo.keyboard.press("Enter")
+    expect(cleo.locator("article.card")).to_have_count(before[0] + 4)
+    expect(question).to_have_count(0)
+    expect(cleo.locator("#go")).to_be_focused()
+    expect(cleo.locator("article.card[data-state=done]")).to_have_count(before[0] + 4, timeout=DONE_MS)
+    assert used(site) == before[1] + 40
+
+    # The buttons beside a picture ask as well.
+    cleo.locator("article.card .picture").first.click()
+    cleo.get_by_role("button", name=re.compile("More like this")).click()
+    asked = cleo.locator("#notices .notice[data-asks]")
+    expect(asked).to_be_focused()
+    expect(asked).to_contain_text("These 4 pictures cost 40 credits.")
+    asked.get_by_role("button", name="Send 4 · 40 credits").click()
+    site.wait_until(lambda: used(site) == before[1] + 80, 10)
+
+
 # --- The draft --------------------------------------------------------------------------------------------------------------
 
 

@@ -13,24 +13,6 @@ from ..site import PERSON
 from .test_road import DONE_MS, compose
 
 pytestmark = pytest.mark.browser
-CLEO = {"name": "Cleo", "email": "cleo@example.com", "password": "a long enough password"}
-
-
-@pytest.fixture
-def cleo(sign_in, site, chromium) -> Page:
-    """A member of the team, in a browser of her own, who came by an invitation."""
-    owner = sign_in()
-    owner.goto(f"{site.url}/t/north/members/")
-    owner.click("#invite button")
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    page.goto(owner.input_value("#link"))
-    for name, value in CLEO.items():
-        page.fill(f"[name={name}]", value)
-    page.click("main form button")
-    page.wait_for_url("**/t/north/")
-    yield page
-    context.close()
 
 
 def assert_clear(page: Page) -> None:
