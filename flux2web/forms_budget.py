@@ -168,7 +168,7 @@ class ConfirmForm(RuleForm):
 
     rule = caps.CONFIRM_ABOVE
     confirm_above = LimitField(
-        label="Ask before one press costs more than", required=False, help_text="In credits. Empty: never. 0: always."
+        label="Credits per press", required=False, help_text="What costs more is asked about. Empty: never. 0: always."
     )
 
 
