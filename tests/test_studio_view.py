@@ -853,6 +853,20 @@ def test_the_banner_says_whose_picture_it_began_from_and_the_task_keeps_it(asked
     assert value(asked("prompt"), "parent") == ""
 
 
+@pytest.mark.parametrize("gone", [{"lost_at": timezone.now()}, {"purged_at": timezone.now()}])
+def test_the_banner_shows_a_picture_only_while_its_original_is_there(asked, gone):
+    def banner() -> str:
+        with CaptureQueriesContext(connection) as seen:
+            page = asked("remix")
+        assert not [each for each in seen if 'FROM "flux2web_result"' in each["sql"]], "asked for apart"
+        return page.split('id="compose-from"')[1].split("</div>")[0]
+
+    assert f"/results/{asked.task.pk}/320" in banner()
+    Result.objects.filter(task=asked.task).update(**gone)
+    assert "Remixing <a" in banner()
+    assert "/results/" not in banner()
+
+
 def test_images_that_are_gone_are_named_by_their_place_and_the_others_keep_theirs(asked):
     Reference.objects.filter(pk=asked.images[1].pk).update(deleted_at=timezone.now())
     page = asked("remix")

@@ -292,10 +292,11 @@ def _form_context(member: Membership, form: ComposeForm, given: Any) -> dict[str
     }
 
 
-def _parent(member: Membership, given: Any) -> Task | None:
+def _parent(member: Membership, given: Any) -> Card | None:
     """The picture that this form was begun from, for its banner."""
     pk = forms.as_id(given.get("parent") or "")
-    return access.tasks(member).select_related("user").filter(pk=pk).first() if pk else None
+    found = access.tasks(member).select_related("user", "result").filter(pk=pk).first() if pk else None
+    return Card(found) if found else None
 
 
 def _shelved(member: Membership, given: Any) -> SavedPrompt | None:
