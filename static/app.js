@@ -266,12 +266,18 @@
     channel?.postMessage({ kind: "heart", data: said });
   }
 
+  /** Of another tab. On the picture's own page it also says who likes it, which the stream brings where there is one. */
+  function hearHeart(said) {
+    beat(said);
+    if ($("#detail")?.dataset.task === said.id && !isStreaming()) askDetail();
+  }
+
   document.addEventListener("flux2web:heart", (event) => spreadHeart(event.detail));
 
   /** Without a `count`, what is shown stays: whoever knows of the heart may not know that. */
   function beat({ id, isLiked, count }) {
     isLiked ? liked.add(id) : liked.delete(id);
-    for (const heart of $$(`#task-${id} .heart, #tile-${id} > .heart`)) {
+    for (const heart of $$(`#task-${id} .heart, #tile-${id} > .heart, #heart-${id}`)) {
       heart.setAttribute("aria-pressed", String(isLiked));
       heart.closest(".tile")?.toggleAttribute("data-liked", isLiked);
       if (count !== undefined) $(".num", heart).textContent = count;
@@ -702,7 +708,7 @@
   }
 
   function hearTab({ data }) {
-    if (data.kind === "heart") return beat(data.data);
+    if (data.kind === "heart") return hearHeart(data.data);
     ledAt = Date.now();
     if (data.kind === "alive" && !isLeader && navigator.locks) closeStream();
     receive(data);

@@ -120,6 +120,39 @@ def test_size_facts_and_letters(sign_in, site, pictures):
     page.evaluate("localStorage.removeItem('flux2web:letters')")
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "alone"])
+def test_its_heart_turns_with_every_other_tab(sign_in, site, pictures, stream):
+    page = sign_in(width=1440)
+    if not stream:
+        page.context.route("**/live/", lambda route: route.abort())
+    grid, studio = page.context.new_page(), page.context.new_page()
+    page.goto(f"{site.url}{pictures[2]}")
+    open_first(grid, site)
+    studio.goto(f"{site.url}/t/north/")
+    task = page.locator("#detail").get_attribute("data-task")
+    places = ((page, "#detail .acts > .heart"), (grid, "#picture .acts > .heart"), (grid, f"#tile-{task} > .heart"))
+    hearts = [tab.locator(place) for tab, place in (*places, (studio, f"#task-{task} .heart"))]
+    for pressed, is_liked, number in ((0, "true", "1"), (3, "false", "")):
+        hearts[pressed].dispatch_event("click")
+        for heart in hearts:
+            expect(heart).to_have_attribute("aria-pressed", is_liked)
+            expect(heart.locator(".num")).to_have_text(number)
+        likers = grid.locator("#picture .likers")
+        expect(likers).to_have_text("Liked by Ana") if number else expect(likers).to_have_count(0)
+
+
+def test_its_heart_turns_with_another_device(sign_in, site, pictures):
+    page, elsewhere = sign_in(), sign_in()
+    for screen in (page, elsewhere):
+        screen.goto(f"{site.url}{pictures[1]}")
+    mine, theirs = (screen.locator("#detail .acts > .heart") for screen in (page, elsewhere))
+    for is_liked, number in (("true", "1"), ("false", "")):
+        theirs.click()
+        for heart in (mine, theirs):
+            expect(heart).to_have_attribute("aria-pressed", is_liked)
+            expect(heart.locator(".num")).to_have_text(number)
+
+
 def test_what_is_written_under_it_stays_there_and_a_half_written_comment_survives_esc(sign_in, site, pictures):
     page = sign_in()
     open_first(page, site)
