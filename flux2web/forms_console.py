@@ -380,13 +380,20 @@ class ActsForm(forms.Form):
         return bool(self.cleaned_data["who"] or self.cleaned_data["what"])
 
 
+# How one is called that is no ring for its task and can be read all the same: then it names another.
+NAMES_NONE = "Names no task of this address"
+VERDICTS = dict(Callback.Verdict.choices) | {
+    Callback.Verdict.MALFORMED: f"{Callback.Verdict.MALFORMED.label}, or {NAMES_NONE[0].lower()}{NAMES_NONE[1:]}"
+}
+
+
 class CallbacksForm(forms.Form):
     """Which of the callbacks to show."""
 
     verdict = forms.ChoiceField(
         label="Verdict",
         required=False,
-        choices=[("", "All"), *Callback.Verdict.choices],
+        choices=[("", "All"), *VERDICTS.items()],
         error_messages={"invalid_choice": "Choose one of the list."},
     )
     provider = forms.ChoiceField(

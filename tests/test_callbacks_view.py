@@ -19,6 +19,7 @@ from flux2web.models import Callback, State, Task
 from . import factories, road
 
 DESK = "/console/callbacks/"
+ANOTHER = b'{"code": 200, "data": {"taskId": "up-another"}}'  # names a task, not the one that was rung for
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_each_has_its_verdict_in_words(admin, running, verdict, word):
     ("body", "how", "status", "word"),
     [
         ("[" * 40_000, {}, 200, "Not readable"),
-        ('{"code": 200, "data": {"taskId": "up-another"}}', {}, 200, "Names no task of this address"),
+        (ANOTHER.decode(), {}, 200, "Names no task of this address"),
         ("", {"method": "GET"}, 200, "Not readable"),
         ("{}", {"method": "PROPFIND"}, 200, "Not readable"),
         ("{}", {"provider": "apixo"}, 404, "Unknown address"),
@@ -210,6 +211,15 @@ def test_one_chooses_by_verdict_and_provider(admin, running):
     assert shown(admin.get(f"{DESK}?provider=revid")) == [both.pk, late.pk]
     assert shown(admin.get(f"{DESK}?provider=revid&verdict=unknown")) == [both.pk]
     assert "Nothing of this kind" in text(admin.get(f"{DESK}?verdict=duplicate"))
+
+
+def test_the_filter_calls_them_as_their_rows_do(admin, running):
+    unreadable, another = rang(running, b"[", verdict="malformed"), rang(running, ANOTHER, verdict="malformed")
+    answer = admin.get(f"{DESK}?verdict=malformed")
+    option = re.search(r'<option value="malformed" selected>([^<]+)<', answer.content.decode())[1]
+    assert option == "Not readable, or names no task of this address"
+    for callback, word in ((unreadable, "Not readable"), (another, "Names no task of this address")):
+        assert word in text(row(answer, callback))
 
 
 @pytest.mark.parametrize("query", ["verdict=x", "provider=acme", "verdict=%00", "provider=" + "a" * 900])

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from .. import access, accounts, actors, http, lifecycle
 from .. import providers as adapters
-from ..forms_console import CallbacksForm
+from ..forms_console import NAMES_NONE, CallbacksForm
 from ..models import Callback, Membership, State, Task, User
 from .acts import link, read_cursor
 
@@ -39,9 +39,8 @@ class Line:
 
     @property
     def verdict(self) -> str:
-        """What is no ring for this task may be readable all the same: then it names another."""
         if self.row.verdict == Callback.Verdict.MALFORMED and self.is_readable:
-            return "Names no task of this address"
+            return NAMES_NONE
         return self.row.get_verdict_display()
 
     @property
