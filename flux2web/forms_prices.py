@@ -88,7 +88,7 @@ class PriceForm(forms.Form):
     """What one picture costs a team. The form carries which prices its reader had in sight: `seen`."""
 
     credits = CreditsField(label="Credits a picture", required=False)
-    each = EachField(label="Credits a reference", required=False)
+    each = EachField(label="Credits an image", required=False)
     usd = UsdField(label="US dollars, about", required=False)
     confirmed = forms.BooleanField(label="Confirm", required=False)
     withdrawn = forms.BooleanField(label="Take the planned price back", required=False)

@@ -127,7 +127,7 @@ class Terms(NamedTuple):
         return done * self.credits + references * self.each
 
     def __str__(self) -> str:
-        each = f" and {self.each} a reference" if self.each else ""
+        each = f" and {self.each} an image" if self.each else ""
         about = f", about ${dollars(self.usd)}" if self.usd is not None else ""
         return f"{credits_text(self.credits)}{each}{about}"
 

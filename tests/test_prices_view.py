@@ -166,7 +166,7 @@ def test_what_was_changed_is_recorded_with_what_it_was(admin, sam, price_list):
     told = {(act.verb, act.about): act for act in Act.objects.all()}
     act = told["changed the price of", "Vtrix Pro 1K"]
     assert (act.actor, act.team) == (sam, None)
-    assert act.note == "12 credits and 7 a reference. Was: 12 credits and 6 a reference."
+    assert act.note == "12 credits and 7 an image. Was: 12 credits and 6 an image."
     assert told["changed the price of", "Revid Pro 1K"].note == "10 credits, about $0.03. Was: 10 credits."
     assert len(told) == 2
 

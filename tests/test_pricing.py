@@ -67,10 +67,10 @@ def test_a_price_counts_each_reference(db):
     ("terms", "said"),
     [
         (Terms(1), "1 credit"),
-        (Terms(1200, 6), "1,200 credits and 6 a reference"),
+        (Terms(1200, 6), "1,200 credits and 6 an image"),
         (Terms(10, 0, Decimal("0.0250")), "10 credits, about $0.025"),
         (Terms(10, 0, Decimal(0)), "10 credits, about $0.00"),
-        (Terms(10, 1, Decimal("12.5")), "10 credits and 1 a reference, about $12.50"),
+        (Terms(10, 1, Decimal("12.5")), "10 credits and 1 an image, about $12.50"),
     ],
 )
 def test_a_price_in_words(terms, said):
