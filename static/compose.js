@@ -251,6 +251,11 @@
     hold();
   }
 
+  /** The server priced what the form was filled with, and not what is offered of it. */
+  function requoteWithout() {
+    if (wishes.size || $("#variations :checked:disabled")) htmx.trigger(compose(), "requote");
+  }
+
   function listenToCompose() {
     document.addEventListener("click", (event) => {
       if (event.target.closest?.('[data-slot="remove"]')) sendsWhenReady = false; // without that image it is another form
@@ -299,6 +304,7 @@
       if (event.target.id !== "compose") return;
       if (event.detail.requestConfig?.verb === "get") wishes.clear(); // filled with something else, not given back
       startCompose();
+      requoteWithout();
       focusProblem();
       $("#asked")?.focus();
     });
@@ -340,7 +346,7 @@
   });
   listenToCompose();
   startCompose();
-  addEventListener("DOMContentLoaded", () => wishes.size && htmx.trigger(compose(), "requote")); // a draft came with wishes
+  addEventListener("DOMContentLoaded", requoteWithout);
   if ($("[data-problems]")) focusProblem();
   else if (matchMedia("(pointer: fine)").matches) $("#prompt").focus({ preventScroll: true });
 })();

@@ -15,13 +15,25 @@
   const FIELDS = ["prompt", ...SETTINGS, "count", "seed", "private", "references", "parent", "saved", ...MATRIX];
   const MOST = 8;
 
-  /** What was set and the provider lacks is kept for those that have it: fields switched off, choices taken back. */
-  const lacking = () => [...$$("[data-extra] :disabled", compose()).filter((input) => input.value).map((input) => [input.name, input.value]), ...window.flux2web.wishes];
+  /** What was set and the provider lacks is kept for those that have it: fields switched off, ticks, choices taken back. */
+  const extras = () => $$("[data-extra] :disabled", compose()).filter((input) => input.value);
+  const ticks = () => $$("#variations :checked:disabled", compose());
+  const isLacking = () => extras().length + ticks().length + window.flux2web.wishes.size > 0;
 
   function draft() {
     const data = new FormData(compose());
-    for (const [name, value] of lacking()) data.set(name, value);
+    for (const input of extras()) data.set(input.name, input.value);
+    for (const input of ticks()) data.append(input.name, input.value);
+    for (const [name, value] of window.flux2web.wishes) data.set(name, value);
     return new URLSearchParams(FIELDS.flatMap((name) => data.getAll(name).map((value) => [name, value.replace(/\r\n/g, "\n")])));
+  }
+
+  let withheld = []; // the inputs, as they stood when the form was sent
+
+  function giveBack({ type, name, value }) {
+    const input = $$(`[name="${name}"]`, compose()).find((one) => type !== "checkbox" || one.value === value);
+    if (!input?.disabled) return;
+    type === "checkbox" ? (input.checked = true) : (input.value = value);
   }
 
   const isWorth = (params) => Boolean(params.get("prompt")?.trim() || params.getAll("references").length);
@@ -297,8 +309,13 @@
   // Whatever was sent was kept with it, but for what the provider lacks.
   document.addEventListener("htmx:afterRequest", (event) => {
     if (event.target.id !== "compose") return;
-    known = lacking().length ? "" : draft().toString();
+    known = isLacking() ? "" : draft().toString();
     known ? sayKept() : keepSoon();
+  });
+  // Nor is that in a form that comes back refused.
+  document.addEventListener("htmx:beforeRequest", (event) => { if (event.target.id === "compose") withheld = [...extras(), ...ticks()]; });
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (event.target.id === "compose" && event.detail.requestConfig?.verb === "post") withheld.forEach(giveBack);
   });
   addEventListener("pagehide", leave);
   document.addEventListener("visibilitychange", () => document.visibilityState === "hidden" && leave());

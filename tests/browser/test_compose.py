@@ -76,6 +76,37 @@ def test_further_shapes_and_families_multiply_and_the_button_says_so(sign_in):
     expect(page.locator("#ceiling")).to_be_focused()
 
 
+def test_variations_that_the_provider_lacks_wait_for_one_that_has_them(sign_in):
+    page = sign_in()
+    page.locator("#variations summary").click()
+    page.locator("#field-also_ratio [data-also='3:2']").click()
+    page.locator("#field-also_ratio [data-also='16:9']").click()
+    page.locator("#field-also_family [data-also='flex']").click()
+    page.fill("#prompt", "A pier of several shapes")
+    expect(page.locator("#go")).to_have_text(re.compile("Generate 6"))
+
+    def waits(shapes: int, families: int) -> None:
+        expect(page.locator("#field-also_ratio :checked:not(:disabled)")).to_have_count(shapes)
+        expect(page.locator("#field-also_family :checked:not(:disabled)")).to_have_count(families)
+
+    page.select_option("#provider", "flux2api")
+    expect(page.locator("#go")).to_have_text(re.compile("Generate 4"))
+    waits(1, 1)
+    page.select_option("#provider", "vtrix")
+    waits(2, 0)
+    page.select_option("#provider", "flux2api")
+    expect(page.locator("#draft-said")).to_have_text("Draft kept")
+    page.reload()
+    waits(1, 1)
+    expect(page.locator("#go")).to_have_text(re.compile("Generate 4"))
+    page.fill("#ceiling", "1")
+    page.locator("#go").click()
+    expect(page.locator("#ceiling-error")).to_be_visible()
+    page.select_option("#provider", "")
+    waits(2, 1)
+    expect(page.locator("#go")).to_have_text(re.compile("Generate 6"))
+
+
 def test_the_quote_tells_why_and_what_the_others_cost(sign_in):
     page = sign_in()
     page.locator("#others summary").click()
