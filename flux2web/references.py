@@ -141,7 +141,7 @@ def from_result(member: Membership, result: Result) -> Reference:
     name = f"picture-{result.task_id}.{storage.EXTENSIONS[result.mime]}"
     if len(data) > settings.UPLOAD_MAX_BYTES:
         data = imaging.convert(data, "JPEG").data
-    return storage.save_reference(member.team, member.user, BytesIO(data), name, private=result.task.private)
+    return storage.save_reference(member.team, member.user, BytesIO(data), name, made_from=result.task)
 
 
 def share(member: Membership, reference: Reference) -> None:

@@ -55,11 +55,12 @@ class Stored:
 
 
 def save_reference(
-    team: Team, user: User, file: IO[bytes], name: str, *, shrinks: bool = False, private: bool = False
+    team: Team, user: User, file: IO[bytes], name: str, *, shrinks: bool = False, made_from: Task | None = None
 ) -> Reference:
     """Keep an upload as our own re-encoded picture. Raises imaging.BadImage with a message for people.
 
-    `shrinks`: its owner agreed that one which is too long is made smaller. `private`: only its owner is to see it.
+    `shrinks`: its owner agreed that one which is too long is made smaller. `made_from`: the picture that it is; where only
+    its author sees that, only they see the image.
 
     The same picture from the same person again is the same reference: a form posted twice stays the same order. Its
     files are stored again all the same: they may have been lost since.
@@ -80,7 +81,7 @@ def save_reference(
         size_bytes=len(picture.data),
         width_px=picture.width_px,
         height_px=picture.height_px,
-        private=private,
+        made_from=made_from,
     )
     known = _same_or_new(row)
     if has_lost([key, thumb_key]):  # thrown out at this moment, with an image of the same bytes that nobody used
@@ -92,6 +93,8 @@ def save_reference(
 def _same_or_new(row: Reference) -> Reference:
     with write():
         Team.objects.select_for_update(no_key=True).get(pk=row.team_id)  # a form posted twice at once queues here
+        if row.made_from_id:  # who makes it private at this moment comes before us, or finds the image
+            row.private = Task.objects.select_for_update(no_key=True).get(pk=row.made_from_id).private
         same = {"team": row.team, "user": row.user, "sha256": row.sha256, "key": row.key, "private": row.private}
         known = Reference.objects.filter(**same, deleted_at=None).first()
         if known is None:

@@ -26,6 +26,7 @@ class Reference(models.Model):
     created = models.DateTimeField(default=timezone.now, editable=False)
     deleted_at = models.DateTimeField(null=True, blank=True)
     private = models.BooleanField(default=False, db_default=False)  # seen by `user` only
+    made_from = models.ForeignKey(Task, null=True, blank=True, on_delete=models.SET_NULL, related_name="images")
     purged_at = models.DateTimeField(null=True, blank=True)  # thrown out, never used, and its files with it
 
     class Meta:
