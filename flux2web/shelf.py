@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
-from django.db.models import Count, F, Value
+from django.db.models import Count, F, Q, Value
 from django.db.models.functions import Lower
 from django.urls import reverse
 from django.utils import timezone
@@ -23,10 +24,14 @@ from .models import (
     FINAL,
     Act,
     Comment,
+    CreditRequest,
+    Draft,
     Event,
     Favourite,
     Membership,
+    Reference,
     Role,
+    SavedPrompt,
     Tag,
     Task,
     TaskReference,
@@ -60,14 +65,24 @@ class Done:
 
     done: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    images: int = 0  # made from pictures that are private now, and that the team sees all the same
 
     def __add__(self, other: Done) -> Done:
-        return Done(self.done + other.done, dict(Counter(self.skipped) + Counter(other.skipped)))
+        skipped = dict(Counter(self.skipped) + Counter(other.skipped))
+        return Done(self.done + other.done, skipped, self.images + other.images)
 
     @property
     def left(self) -> str:
         """ "3 belong to others, 1 are still being made"; "" where none was left."""
         return ", ".join(f"{number} {reason}" for reason, number in self.skipped.items())
+
+    @property
+    def seen_still(self) -> str:
+        if not self.images:
+            return ""
+        which, whose = ("image", "it") if self.images == 1 else ("images", "them")
+        stay = "stays" if self.images == 1 else "stay"
+        return f"{self.images} {which} made from what you hid {stay} with the team: others use {whose}."
 
 
 Step = Callable[[list[int]], Done]
@@ -269,9 +284,51 @@ def _set_private(member: Membership, private: bool, ids: list[int]) -> Done:
     turned = [task for task in own if task.private != private]
     _changed(turned, private=private)
     _note(turned, "made private" if private else "shown to the team", member.user)
+    done = _result(len(own), ids, seen, **{OTHERS: len(seen) - len(own)})
     if private:
         bus.publish_gone(member.team_id, [task.pk for task in turned])
-    return _result(len(own), ids, seen, **{OTHERS: len(seen) - len(own)})
+        done = replace(done, images=_hide_images(member, turned))
+    return done
+
+
+def _hide_images(member: Membership, tasks: list[Task]) -> int:
+    """Those that their author made of these pictures, but for what others have used since. How many the team sees still.
+
+    Nobody can use one at this moment: whoever does so comes before us and is seen, or waits until we are done.
+    """
+    images = Reference.objects.filter(made_from__in=[task.pk for task in tasks], private=False, purged_at=None)
+    own = images.filter(user=member.user_id).select_for_update().order_by("pk")
+    ids = {image.pk for image in own}
+    hidden = ids - _used_by_others(member, ids)
+    Reference.objects.filter(pk__in=hidden).update(private=True)
+    _retagged(
+        list(Task.objects.filter(task_references__reference__in=hidden).distinct())
+    )  # its name finds them no more
+    return images.count()
+
+
+def _used_by_others(member: Membership, ids: set[int]) -> set[int]:
+    """Of these images: those in pictures of others, in prompts that they put on the shelf, in what they are about to send."""
+    if not ids:
+        return set()
+    others = TaskReference.objects.filter(reference__in=ids).exclude(task__user=member.user_id)
+    used = set(others.values_list("reference_id", flat=True))
+    known = {str(pk): pk for pk in ids}
+    for named in _named_by_others(member):
+        used |= {known[str(pk)] for pk in named if str(pk) in known}
+    return used
+
+
+def _named_by_others(member: Membership) -> Iterator[list[Any]]:
+    """Lists of images, each of somebody else; maybe written by another release."""
+    asking = Q(state=CreditRequest.State.OPEN) | Q(send_due_at__isnull=False)
+    for rows, name in (
+        (SavedPrompt.objects.all(), "references"),
+        (Draft.objects.all(), "values__references"),
+        (CreditRequest.objects.filter(asking), "draft__references"),
+    ):
+        found = rows.filter(team=member.team).exclude(user=member.user_id).values_list(name, flat=True)
+        yield from (named for named in found if isinstance(named, list))
 
 
 def set_default(member: Membership, *, private: bool) -> bool:

@@ -131,9 +131,10 @@ def _in_chunks(member: Membership, verb: Verb, ids: list[int], *, in_trash: bool
 
 
 def told(done: Done, said: str) -> str:
-    """ "9 deleted, 3 belong to others." """
+    """ "9 deleted, 3 belong to others.", and what there is to know beside it."""
     parts = [(done.done, said), *((number, reason) for reason, number in done.skipped.items())]
-    return f"{', '.join(f'{format_credits(number)} {what}' for number, what in parts if number) or 'Nothing was done'}."
+    text = ", ".join(f"{format_credits(number)} {what}" for number, what in parts if number) or "Nothing was done"
+    return " ".join(filter(None, [f"{text}.", done.seen_still]))
 
 
 def _ask_or_do(request: HttpRequest, member: Membership, verb: str, ids: list[int]) -> HttpResponse:

@@ -94,7 +94,7 @@ def visibility(request: HttpRequest, member: Membership, task_id: int) -> HttpRe
     said = "Only you see this picture now." if private else f"{member.team} sees this picture now."
     if done.skipped:
         return _told(request, task, "warning", "Only its author can change who sees a picture.")
-    return _told(request, task, "success", said)
+    return _told(request, task, "success", " ".join(filter(None, [said, done.seen_still])))
 
 
 @require_POST
