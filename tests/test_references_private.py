@@ -8,15 +8,29 @@ from io import BytesIO
 
 import pytest
 from django.apps import apps
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from flux2web import access, files, lifecycle, references, search, shelf, twins
-from flux2web.models import Batch, CreditRequest, Reference, Result, State, Task, TaskReference
+from flux2web.models import (
+    Batch,
+    CreditRequest,
+    Draft,
+    Membership,
+    Reference,
+    Result,
+    SavedPrompt,
+    State,
+    Task,
+    TaskReference,
+)
 from flux2web.orders import Order, Refusal
 
 from . import factories
 from .pictures import picture
 
 LIBRARY = "/t/north/references/"
+HTMX = {"HX-Request": "true"}
 
 
 def page(client, url: str, **given) -> str:
@@ -218,3 +232,162 @@ def test_those_that_were_made_before_are_hidden_when_the_site_is_brought_up_to_d
 def test_what_its_author_shows_stays_named_for_all(membership, cast, north, image):
     references.share(membership(cast["cleo"], north), image)
     assert access.references(membership(cast["dan"], north)).filter(pk=image.pk).exists()
+
+
+# --- A picture that becomes private after images were made from it -----------------------------------------------------------
+
+
+@pytest.fixture
+def open_picture(north, cleo) -> Task:
+    """Cleo's, that the team sees."""
+    return drawn(factories.make_task(north, user=cleo, state=State.DONE), "plum")
+
+
+@pytest.fixture
+def from_it(client_for, cast, open_picture):
+    """from_it("dan") is what Dan made from it."""
+
+    def make(name: str) -> Reference:
+        client_for(cast[name]).post(f"{LIBRARY}from/{open_picture.pk}/")
+        return Reference.objects.latest("pk")
+
+    return make
+
+
+@pytest.fixture
+def seen(client_for, cleo, open_picture):
+    """seen(private=1) is what Cleo is told who says who sees it."""
+
+    def say(private: int) -> str:
+        url = f"/t/north/tasks/{open_picture.pk}/visibility/"
+        return unescape(client_for(cleo).post(url, {"private": private}, headers=HTMX).content.decode())
+
+    return say
+
+
+def is_hidden(image: Reference) -> bool:
+    return Reference.objects.get(pk=image.pk).private
+
+
+def test_what_its_author_made_from_it_is_private_with_it_and_stays_so_when_it_is_shown(cast, client_for, from_it, seen):
+    image = from_it("cleo")
+    said = seen(private=1)
+    assert "Only you see this picture now." in said
+    assert "stay" not in said
+    assert is_hidden(image)
+    assert client_for(cast["dan"]).get(f"{LIBRARY}{image.pk}/").status_code == 404
+    assert "sees this picture now." in seen(private=0)
+    assert is_hidden(image)
+
+
+def in_a_picture(team, user, image):
+    factories.make_task(team, user=user, state=State.FAILED, references=[image])
+
+
+def on_the_shelf(team, user, image):
+    SavedPrompt.objects.create(team=team, user=user, title="Plum", text="A plum", references=[image.pk])
+
+
+def in_a_draft(team, user, image):
+    Draft.objects.create(team=team, user=user, values={"prompt": "A", "references": [str(image.pk)]})
+
+
+def in_a_request(team, user, image):
+    draft = {"prompt": "A", "references": [image.pk]}
+    CreditRequest.objects.create(team=team, user=user, key=str(user), limit="member", amount=5, draft=draft)
+
+
+@pytest.mark.parametrize("use", [in_a_picture, on_the_shelf, in_a_draft, in_a_request])
+def test_what_others_use_stays_and_its_author_is_told_and_what_only_the_author_uses_does_not(
+    cast, north, from_it, seen, use
+):
+    image = from_it("cleo")
+    use(north, cast["cleo"], image)
+    assert "stay" not in seen(private=1)
+    assert is_hidden(image)
+    Reference.objects.update(private=False)
+    seen(private=0)
+    use(north, cast["dan"], image) if use is not on_the_shelf else SavedPrompt.objects.update(user=cast["dan"])
+    assert "1 image made from what you hid stays with the team: others use it." in seen(private=1)
+    assert not is_hidden(image)
+
+
+def test_what_others_made_from_it_is_theirs_and_is_counted(from_it, seen):
+    own, dans, bens = (from_it(name) for name in ("cleo", "dan", "ben"))
+    assert "2 images made from what you hid stay with the team: others use them." in seen(private=1)
+    assert [is_hidden(image) for image in (own, dans, bens)] == [True, False, False]
+    seen(private=0)
+    Reference.objects.filter(pk=bens.pk).update(private=True)
+    assert "1 image made from what you hid stays" in seen(private=1)
+
+
+def test_what_other_releases_left_in_drafts_and_on_the_shelf_is_nobodys_use(cast, north, from_it, seen):
+    image = from_it("cleo")
+    for number, odd in enumerate((None, 7, "12", {"a": 1}, [None, {}, "x"])):
+        SavedPrompt.objects.create(team=north, user=cast["dan"], title=str(number), text="A plum", references=odd or [])
+        Draft.objects.update_or_create(team=north, user=cast["dan"], defaults={"values": {"references": odd}})
+        seen(private=1)
+        assert is_hidden(image)
+        Reference.objects.update(private=False)
+        seen(private=0)
+
+
+def test_many_pictures_made_private_at_once_take_their_images_along(client_for, cast, north, open_picture, from_it):
+    other = drawn(factories.make_task(north, user=cast["cleo"], state=State.DONE), "olive")
+    image = from_it("cleo")
+    client_for(cast["cleo"]).post(f"{LIBRARY}from/{other.pk}/")
+    used = Reference.objects.latest("pk")
+    in_a_picture(north, cast["dan"], used)
+    dans = factories.make_task(north, user=cast["dan"], state=State.DONE)
+    ids = [open_picture.pk, other.pk, dans.pk]
+    answer = client_for(cast["cleo"]).post("/t/north/history/bulk/", {"verb": "private", "ids": ids}, headers=HTMX)
+    said = unescape(answer.content.decode())
+    assert "2 seen by you only, 1 belong to others. 1 image made from what you hid stays with the team" in said
+    assert [is_hidden(image), is_hidden(used)] == [True, False]
+
+
+def test_a_hidden_image_finds_nothing_by_its_name(cast, client_for, north, from_it, seen):
+    image = from_it("cleo")
+    Reference.objects.filter(pk=image.pk).update(name="Birthday surprise")
+    shown = factories.make_task(
+        north, user=cast["cleo"], state=State.DONE, references=[Reference.objects.get(pk=image.pk)], prompt="Heron"
+    )
+    assert search.find(north.pk, search.parse("birthday")) == [shown.pk]
+    seen(private=1)
+    assert search.find(north.pk, search.parse("birthday")) == []
+    there = page(client_for(cast["dan"]), f"/t/north/tasks/{shown.pk}/")
+    assert "Birthday surprise" not in there
+    assert "that only its author sees" in there
+
+
+def test_who_makes_an_image_at_the_moment_at_which_its_picture_is_hidden_has_a_hidden_one(
+    membership, cast, north, open_picture, seen
+):
+    stale = Result.objects.select_related("task").get(task=open_picture)
+    seen(private=1)
+    assert references.from_result(membership(cast["cleo"], north), stale).private
+
+
+def test_hiding_asks_as_often_for_many_pictures_as_for_few(cast, north):
+    member = Membership.objects.select_related("team", "user").get(user=cast["cleo"])
+
+    def asked(many: int) -> int:
+        tasks = [factories.make_task(north, user=cast["cleo"], state=State.DONE) for _ in range(many)]
+        for task in tasks:
+            factories.make_reference(north, user=cast["cleo"], made_from=task)
+            on_the_shelf_of_dan = {"team": north, "user": cast["dan"], "text": "A plum", "references": [0]}
+            SavedPrompt.objects.create(title=f"Plum {task.pk}", **on_the_shelf_of_dan)
+        with CaptureQueriesContext(connection) as queries:
+            shelf.set_private(member, tasks, private=True)
+        return len(queries)
+
+    assert asked(1) == asked(12)
+    assert not Reference.objects.filter(private=False).exists()
+
+
+def test_where_images_were_made_from_is_known_of_old_ones_by_their_names(north, south, cleo, open_picture):
+    old = factories.make_reference(north, user=cleo, name=f"picture-{open_picture.pk}.png")
+    for team, name in ((south, old.name), (north, "picture-99999999.png"), (north, "picture-x.png")):
+        factories.make_reference(team, name=name)
+    import_module("flux2web.migrations.0017_image_origin").remember(apps, None)
+    assert list(Reference.objects.exclude(made_from=None).values_list("pk", "made_from")) == [(old.pk, open_picture.pk)]
