@@ -46,6 +46,7 @@ class Order:
     stop_after: int | None = None  # failures that end what still waits
     saved: int | None = None  # the shelf's prompt that this was written from
     private: bool | None = None  # seen by its author alone; None: as the team has it
+    collection: int | None = None  # to which its pictures are added
 
     @property
     def cells(self) -> list[Order]:
@@ -84,6 +85,7 @@ LATER = (
     "stop_after",
     "saved",
     "private",
+    "collection",
 )  # not in the fingerprints of batches that are older than these
 
 

@@ -77,6 +77,9 @@ class Batch(models.Model):
         SavedPrompt, null=True, blank=True, on_delete=models.SET_NULL, related_name="batches"
     )
     stop_after = models.PositiveSmallIntegerField(null=True, blank=True)  # failures that end what still waits
+    collection = models.ForeignKey(  # to which its pictures are added as they are stored
+        "Collection", null=True, blank=True, on_delete=models.SET_NULL, related_name="+", db_index=False
+    )
     created = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
