@@ -207,6 +207,15 @@ def _take_out(member: Membership, row: Collection, ids: list[int]) -> Done:
     return _done(len(seen), {GONE: len(ids) - len(seen)})
 
 
+def place(task: Task, collection_id: int | None) -> None:
+    """Put a picture where it was made for, in the transaction in which it is done: no sooner is it one. Nowhere where
+    that was deleted meanwhile."""
+    if collection_id is None:
+        return
+    if Collection.objects.filter(pk=collection_id, deleted_at=None).update(size=F("size") + 1):
+        CollectionItem.objects.create(collection_id=collection_id, task=task, added_by_id=task.user_id)
+
+
 def _resize(row: Collection, by: int) -> None:
     if by:
         Collection.objects.filter(pk=row.pk).update(size=F("size") + by)

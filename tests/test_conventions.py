@@ -35,8 +35,9 @@ LADDER: list[set[str]] = [
         "inserts",
     },
     {"routing", "cards", "caps", "drafts", "promptbook", "shelf", "teams", "trash", "cleaning", "lost"},
+    {"collecting"},
     {"lifecycle", "audit", "files", "lineage", "twins"},
-    {"requests", "statements", "exports", "alerts", "overview", "collecting", "references"},
+    {"requests", "statements", "exports", "alerts", "overview", "references"},
     {
         "live",
         "actors",

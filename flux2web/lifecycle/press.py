@@ -11,8 +11,21 @@ from django.db import IntegrityError
 from django.db.models import F
 from django.utils import timezone
 
-from .. import access, bus, faults, ledger, routing, search, storage
-from ..models import Batch, Event, Membership, Period, Reference, SavedPrompt, State, Task, TaskReference, User, write
+from .. import access, bus, collecting, faults, ledger, routing, search, storage
+from ..models import (
+    Batch,
+    Collection,
+    Event,
+    Membership,
+    Period,
+    Reference,
+    SavedPrompt,
+    State,
+    Task,
+    TaskReference,
+    User,
+    write,
+)
 from ..money import credits_text
 from ..orders import Cell, Order, Quote, Refusal
 from . import moves
@@ -149,6 +162,7 @@ def _new_batch(member: Membership, order: Order, key: str) -> Batch:
         fingerprint=order.fingerprint,
         saved_prompt=_still_there(member, order.saved),
         stop_after=order.stop_after,
+        collection=_collection(member, order.collection),
     )
 
 
@@ -156,6 +170,11 @@ def _still_there(member: Membership, saved: int | None) -> SavedPrompt | None:
     """The shelf's prompt, unless somebody took it off the shelf meanwhile: a granted draft is sent days later. From here
     on nobody does before the batch is written."""
     return access.saved_prompts(member).select_for_update(no_key=True).filter(pk=saved).first() if saved else None
+
+
+def _collection(member: Membership, wanted: int | None) -> Collection | None:
+    """The same of a collection: if it is gone, or others' alone by now, the pictures are made and lie in none."""
+    return collecting.editable(member).filter(pk=wanted).first() if wanted else None
 
 
 def _own_references(member: Membership, order: Order) -> dict[int, Reference]:
@@ -306,7 +325,8 @@ def more_price(task: Task) -> Quote | Refusal:
 
 def order_of(task: Task, *, parent: int | None = None) -> Order:
     private = task.private or None  # made again, what one hid stays hidden
-    return replace(routing.order_of(task, _reference_ids(task)), parent=parent, private=private)
+    order = routing.order_of(task, _reference_ids(task))
+    return replace(order, parent=parent, private=private, collection=task.batch.collection_id)
 
 
 def _reference_ids(task: Task) -> tuple[int, ...]:

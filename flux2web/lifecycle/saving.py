@@ -6,7 +6,7 @@ import structlog
 from django.conf import settings
 from django.utils import timezone
 
-from .. import accounts, faults, hands, health, http, imaging, pricing, storage
+from .. import accounts, collecting, faults, hands, health, http, imaging, pricing, storage
 from ..models import Attempt, State, Task, write
 from ..providers.base import Kind
 from . import moves, pace
@@ -40,10 +40,12 @@ def save(task_id: int) -> Next | None:
 def _saved(task: Task, stored: storage.Stored) -> Next | None:
     price = task.attempts.get(outcome=Outcome.ACCEPTED).price_credits or task.price_credits
     charged = pricing.charge(task.price_credits, price, task.cost_usd, settings.CREDIT_USD)
+    collection = task.batch.collection_id  # asked for before money is locked
     with write():
         if not moves.finish(task, State.DONE, cause="fetch", charged=charged):
             return None
         storage.result_row(task, stored).save(force_insert=True)
+        collecting.place(task, collection)
         faults.point("CP10")
     storage.forget_spooled(task)
     return None
