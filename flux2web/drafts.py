@@ -20,6 +20,7 @@ TEXTS = (
     "output_format",
     "safety_tolerance",
     "private",
+    "collection",
     "ceiling",
     "stop_after",
     "parent",

@@ -12,8 +12,9 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.utils.datastructures import MultiValueDict
+from django.utils.functional import cached_property
 
-from . import access, imaging, prompts, routing, storage
+from . import access, collecting, imaging, prompts, routing, storage
 from .fields import CreditsField
 from .models import Membership, Reference, Task
 from .orders import COUNT_MAX, PICTURES_MAX, Cell, Order, Quote, Refusal
@@ -137,6 +138,7 @@ class ComposeForm(forms.Form):
     private = forms.TypedChoiceField(
         choices=VISIBILITIES, coerce=lambda text: text == "1", empty_value=None, required=False
     )
+    collection = forms.CharField(required=False)
     references = IdsField(required=False)
     files = FilesField(required=False)  # type: ignore[assignment]
     variable = TextsField(required=False)
@@ -177,6 +179,7 @@ class ComposeForm(forms.Form):
             self.add_error("aspect_ratio", "“Auto” takes the shape of image 1: add an image, or choose a shape.")
         if not self.is_draft:
             self._check_blanks()
+            self._check_collection(values)
         self._check_size(values)
         return values
 
@@ -235,6 +238,22 @@ class ComposeForm(forms.Form):
     @staticmethod
     def _families(values: dict[str, Any]) -> list[str]:
         return list(dict.fromkeys([values.get("family", ""), *(values.get("also_family") or [])]))
+
+    # --- where the pictures go -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def collections(self) -> dict[int, str]:
+        """The names of those that this member may add to, by id."""
+        return dict(collecting.editable(self.member).order_by("name", "pk").values_list("pk", "name"))
+
+    def _check_collection(self, values: dict[str, Any]) -> None:
+        if (text := values.get("collection")) and as_id(text) not in self.collections:
+            said = "This collection is not there any more, or you may not add to it. Choose another, or none."
+            self.add_error("collection", said)
+
+    def _collection_id(self) -> int | None:
+        pk = as_id(self.cleaned_data["collection"])
+        return pk if pk and pk in self.collections else None
 
     # --- images --------------------------------------------------------------------------------------------------------
 
@@ -295,6 +314,7 @@ class ComposeForm(forms.Form):
             stop_after=values["stop_after"],
             saved=self._saved_id(),
             private=values["private"],
+            collection=self._collection_id(),
         )
 
     def _cells(self) -> list[Cell]:

@@ -196,6 +196,7 @@
     const parts = [data.get("family") === "flex" ? "Flex" : "Pro", data.get("resolution"), data.get("aspect_ratio")];
     if (images) parts.push(images === 1 ? "1 image" : `${images} images`);
     if (data.get("private") === "1") parts.push("only me");
+    if (data.get("collection")) parts.push($("#collection").selectedOptions[0].textContent);
     say("sheet-said", parts.filter(Boolean).join(" · "));
   }
 

@@ -12,7 +12,7 @@
   const HERE = `flux2web:draft:${document.body.dataset.user}:${team}`; // of this tab: what a picture is about to replace
   const SETTINGS = ["family", "aspect_ratio", "resolution", "provider", "output_format", "safety_tolerance"];
   const MATRIX = ["variable", "value", "also_ratio", "also_family", "ceiling", "stop_after"];
-  const FIELDS = ["prompt", ...SETTINGS, "count", "seed", "private", "references", "parent", "saved", ...MATRIX];
+  const FIELDS = ["prompt", ...SETTINGS, "count", "seed", "private", "collection", "references", "parent", "saved", ...MATRIX];
   const MOST = 8;
 
   /** What was set and the provider lacks is kept for those that have it: fields switched off, ticks, choices taken back. */
