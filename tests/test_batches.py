@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from flux2web import lifecycle, requests, routing, search
-from flux2web.models import Batch, Entry, State, Task
+from flux2web import collecting, history, lifecycle, requests, routing, search, storage
+from flux2web.history import Filters
+from flux2web.models import Batch, Collection, Entry, State, Task
 from flux2web.orders import Cell, Order, Refusal
 
 from . import factories
@@ -82,7 +83,8 @@ class TestMatrix:
 
     def test_plain_orders_keep_the_fingerprint_they_always_had(self):
         assert order().fingerprint == order(rest=(), ceiling=None, stop_after=None, saved=None).fingerprint
-        assert order().fingerprint != order(ceiling=10).fingerprint
+        assert order().fingerprint == order(collection=None).fingerprint
+        assert len({order(**said).fingerprint for said in ({}, {"ceiling": 10}, {"collection": 10})}) == 3
 
     def test_a_request_keeps_a_matrix(self, member):
         asked = order(rest=CELLS, stop_after=2)
@@ -207,6 +209,70 @@ class TestRetryFailed:
         walk(task_of(batch))
         assert lifecycle.retry_failed_price(member, batch) is None
         assert isinstance(lifecycle.retry_failed(member, batch, price_seen=None), Refusal)
+
+
+class TestCollection:
+    @pytest.fixture
+    def finals(self, member, peer) -> Collection:
+        peer.default_state = "success"
+        return collecting.make(member, "Finals")
+
+    @staticmethod
+    def inside(row: Collection) -> list[int]:
+        """What is in it, after the number that it says."""
+        placed = list(row.items.order_by("task_id").values_list("task_id", flat=True))
+        assert Collection.objects.get(pk=row.pk).size == len(placed)
+        return placed
+
+    def test_a_picture_is_in_it_once_it_is_one(self, member, finals):
+        task = task_of(press(member, collection=finals.pk))
+        for state in (State.RUNNING, State.SAVING):
+            assert self.inside(finals) == []
+            task = look(task)
+            assert task.state == state
+        assert look(task).state == State.DONE
+        assert self.inside(finals) == [task.pk]
+        assert finals.items.get().added_by == member.user
+
+    def test_what_failed_is_in_none_until_it_is_made_after_all(self, member, finals, peer):
+        peer.answers = [peer.refuse(422)] * 2
+        batch = press(member, collection=finals.pk, count=2, provider="revid")
+        alone, other = [walk(task) for task in batch.tasks.order_by("pk")]
+        assert self.inside(finals) == []
+        again = walk(task_of(lifecycle.retry(member, alone)))
+        with_it = walk(task_of(lifecycle.retry_failed(member, batch, price_seen=None)))
+        assert self.inside(finals) == [again.pk, with_it.pk]
+        assert with_it.parent == other
+
+    def test_made_again_by_who_may_only_look_at_it_it_is_in_none(self, member, finals, membership, dan, north):
+        made = walk(task_of(press(member, collection=finals.pk)))
+        Collection.objects.update(access="view")
+        walk(task_of(lifecycle.retry(membership(dan, north), made)))
+        assert self.inside(finals) == [made.pk]
+
+    def test_made_for_one_that_is_deleted_meanwhile_it_is_made_all_the_same(self, member, finals):
+        task = look(task_of(press(member, collection=finals.pk)))
+        collecting.delete(member, finals)
+        assert walk(task).state == State.DONE
+        assert self.inside(finals) == []
+
+    def test_a_picture_for_ones_own_eyes_is_in_it_for_those_alone(self, member, finals, membership, dan, north):
+        task = walk(task_of(press(member, collection=finals.pk, private=True)))
+        filters = Filters(collection=finals.pk)
+        assert [row.pk for row in history.page(member, filters).rows] == [task.pk]
+        assert history.page(membership(dan, north), filters).rows == []
+
+    def test_of_another_team_it_is_none(self, member, south, zoe, membership):
+        theirs = collecting.make(membership(zoe, south), "Theirs")
+        walk(task_of(press(member, collection=theirs.pk)))
+        assert self.inside(theirs) == []
+
+    def test_saved_twice_it_is_in_it_once(self, member, finals):
+        task = walk(task_of(press(member, collection=finals.pk)), steps=2)
+        stored = storage.store_result(task, storage.fetch_result(task, task.result_urls[0], task.account.base_url))
+        for _ in range(2):
+            lifecycle.saving._saved(task, stored)
+        assert self.inside(finals) == [task.pk]
 
 
 def test_an_order_knows_its_cells():

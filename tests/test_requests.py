@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from django.utils import timezone
 
-from flux2web import alerts, audit, clock, ledger, notices, requests
+from flux2web import alerts, audit, clock, collecting, ledger, notices, requests
 from flux2web.models import (
     Act,
     Batch,
@@ -361,6 +361,17 @@ def test_a_draft_is_sent_although_its_prompt_is_off_the_shelf_by_then(granted, m
     request.refresh_from_db()
     assert (request.not_sent, request.batch) == ("", batch)
     assert batch.saved_prompt is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_draft_is_sent_although_its_collection_is_gone_by_then(granted, member):
+    row = collecting.make(member, "Finals")
+    request = granted(collection=row.pk)
+    collecting.delete(member, row)
+    batch = send(request)
+    request.refresh_from_db()
+    assert (request.not_sent, request.batch) == ("", batch)
+    assert batch.collection is None
 
 
 def test_nobody_is_asked_once_more_about_a_draft_that_was_granted(granted, north):

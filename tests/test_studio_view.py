@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from flux2web import lifecycle
-from flux2web.models import Batch, Budget, Membership, Price, Reference, Result, Role, Task, Team
+from flux2web.models import Batch, Budget, Collection, Membership, Price, Reference, Result, Role, Task, Team
 
 from . import factories
 from .pictures import HUGE_WEBP, picture, upload
@@ -502,6 +502,95 @@ def test_a_short_studio_asks_no_more_of_the_database_the_more_there_is(client_fo
         return len(seen)
 
     assert queries_with(1) == queries_with(20)
+
+
+# --- Made for a collection ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make(north, dan):
+    """make("Finals", "view") is dan's collection, which the team may only look at."""
+
+    def do(name: str, access: str = "edit", **fields) -> Collection:
+        return Collection.objects.create(team=north, owner=dan, name=name, access=access, **fields)
+
+    return do
+
+
+def offered(page: str) -> list[str]:
+    """The collections in the form; the chosen one with a star."""
+    [select] = re.findall(r'<select id="collection".*?</select>', page, re.S) or [""]
+    found = re.findall(r"<option value=\"\d+\"( selected)?>([^<]*)</option>", select)
+    return [f"*{name}" if chosen else name for chosen, name in found]
+
+
+def test_the_form_offers_the_collections_that_one_may_add_to(client_for, cleo, dan, revid, make):
+    assert "Add to collection" not in text(client_for(cleo).get(STUDIO))
+    make("Seen", "view")
+    assert "Add to collection" not in text(client_for(cleo).get(STUDIO))
+    make("Owls")
+    make("Boats")
+    make("Hidden", "none")
+    make("Gone", deleted_at=timezone.now())
+    assert offered(text(client_for(cleo).get(STUDIO))) == ["Boats", "Owls"]
+    assert offered(text(client_for(dan).get(STUDIO))) == ["Boats", "Hidden", "Owls", "Seen"]
+
+
+def test_what_is_sent_is_made_for_the_collection_and_the_form_keeps_it(send, client_for, cleo, make):
+    row = make("Owls")
+    assert send(collection=row.pk).status_code == 200
+    assert Batch.objects.get().collection == row
+    assert offered(text(client_for(cleo).get(STUDIO))) == ["*Owls"]
+    assert send(collection=row.pk, prompt="", key="press-2").status_code == 422
+    assert send(collection="", key="press-3").status_code == 200
+    assert Batch.objects.get(key="press-3").collection is None
+
+
+def test_the_same_key_for_another_collection_is_a_conflict(send, make):
+    send(collection=make("Owls").pk)
+    assert send(collection=make("Boats").pk).status_code == 409
+
+
+@pytest.mark.parametrize("which", ["seen", "hidden", "gone", "foreign", "0", "-1", "x", "9" * 400, "²"])
+def test_a_collection_that_one_may_not_add_to_is_said_and_nothing_is_sent(send, client_for, cleo, south, make, which):
+    rows = {
+        "seen": make("Seen", "view"),
+        "hidden": make("Hidden", "none"),
+        "gone": make("Gone", deleted_at=timezone.now()),
+        "foreign": Collection.objects.create(team=south, name="Foreign"),
+    }
+    make("Owls")
+    answer = send(collection=rows[which].pk if which in rows else which)
+    page = text(answer)
+    assert answer.status_code == 422
+    assert "This collection is not there any more, or you may not add to it." in problems(page)
+    assert 'id="collection-error"' in page
+    assert offered(page) == ["Owls"]
+    assert "10 credits" in page
+    assert not Batch.objects.exists()
+    kept = text(client_for(cleo).get(STUDIO))
+    assert GOOD["prompt"] in kept
+    assert 'name="price" value="10"' in kept
+
+
+def test_where_there_is_none_left_to_add_to_the_message_has_its_place(send, make):
+    page = text(send(collection=make("Gone", deleted_at=timezone.now()).pk))
+    assert 'id="collection-error"' in page
+
+
+def test_the_form_takes_as_many_queries_for_many_collections(client_for, cleo, revid, make):
+    def count() -> int:
+        client = client_for(cleo)
+        client.get(STUDIO)
+        with CaptureQueriesContext(connection) as seen:
+            client.get(STUDIO)
+        return len(seen)
+
+    make("Owls")
+    before = count()
+    for number in range(20):
+        make(f"Boats {number}")
+    assert count() == before
 
 
 # --- Asked before much is spent ----------------------------------------------------------------------------------------------
