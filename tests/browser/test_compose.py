@@ -116,6 +116,49 @@ def test_the_quote_tells_why_and_what_the_others_cost(sign_in):
     expect(page.locator("#others")).to_have_attribute("open", "")  # what is being read stays open
 
 
+# --- Made for a collection ----------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_made_for_a_collection_is_in_it_as_soon_as_it_is_one(sign_in, site):
+    page = sign_in()
+    expect(page.locator("#field-collection")).to_have_count(0)
+    page.goto(f"{site.url}/t/north/collections/")
+    page.get_by_role("button", name="New collection").click()
+    page.fill("#make [name=name]", "Harbours")
+    page.get_by_role("button", name="Make it").click()
+    page.wait_for_url("**/collections/*/")
+    collection = page.url
+    page.goto(f"{site.url}/t/north/")
+    page.select_option("#collection", label="Harbours")
+    press(page, "A harbour to be kept together")
+    expect(page.locator("#collection option:checked")).to_have_text("Harbours")  # also for the next one
+    kept(page)
+    page.reload()
+    expect(page.locator("#collection option:checked")).to_have_text("Harbours")
+    expect(page.locator("article.card").first).to_have_attribute("data-state", "done", timeout=DONE_MS)
+    page.goto(collection)
+    expect(page.locator("#found .tile")).to_have_count(1)
+    expect(page.locator(".head")).to_contain_text("1 picture")
+
+    # Deleted in another tab while it stands in the form: said, and nothing is lost but the choice.
+    form = page.context.new_page()
+    form.goto(f"{site.url}/t/north/")
+    before = form.locator("article.card").count()
+    page.get_by_text("Name, people and links").click()
+    page.get_by_role("button", name="Delete the collection").first.click()
+    page.locator("#delete").get_by_role("button", name="Delete the collection").click()
+    expect(page.locator("#notices")).to_be_visible()
+    form.fill("#prompt", "A harbour with no place to go")
+    form.press("#prompt", "Control+Enter")
+    expect(form.locator("#compose-problems")).to_contain_text("This collection is not there any more")
+    expect(form.locator("#collection")).to_be_focused()
+    assert not Axe().run(form, options={"runOnly": RULES}).response["violations"]
+    expect(form.locator("#prompt")).to_have_value("A harbour with no place to go")
+    assert form.locator("article.card").count() == before
+    form.press("#prompt", "Control+Enter")
+    expect(form.locator("article.card")).to_have_count(before + 1)
+
+
 # --- Asked before much is spent -----------------------------------------------------------------------------------------------
 
 
