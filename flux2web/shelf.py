@@ -367,7 +367,7 @@ def _throw_away(member: Membership, ids: list[int]) -> Done:
 
 
 def restore(member: Membership, tasks: Iterable[Task]) -> Done:
-    """Out of the trash, as it was. What is not in there stays as it is."""
+    """Out of the trash, as it was: also without a file, if that was gone before. What is not in there stays as it is."""
     return _each(tasks, partial(_restore, member))
 
 
@@ -376,7 +376,7 @@ def _restore(member: Membership, ids: list[int]) -> Done:
         return Done(0, {VIEWER: len(ids)})
     thrown = _locked(access.trash(member), ids)
     there = access.tasks(member).filter(pk__in=ids).count()
-    purged = Task.objects.filter(pk__in=[task.pk for task in thrown], result__purged_at__isnull=False)
+    purged = Task.objects.filter(pk__in=[task.pk for task in thrown], result__purged_at__gte=F("deleted_at"))
     lost = set(purged.values_list("pk", flat=True))
     back = [task for task in thrown if task.pk not in lost]
     _changed(back, deleted_at=None, deleted_by=None)

@@ -223,6 +223,14 @@ def test_into_the_trash_and_out_again(north, cleo, dan, membership):
     assert list(kinds) == ["deleted", "restored"]
 
 
+def test_what_had_lost_its_file_before_it_was_thrown_away_comes_back_as_it_was(north, cleo, membership):
+    member, task = membership(cleo, north), done(north, cleo)
+    Result.objects.filter(task=task).update(purged_at=timezone.now())
+    shelf.throw_away(member, [task])
+    assert shelf.restore(member, [task]) == shelf.Done(1)
+    assert access.tasks(member).filter(pk=task.pk).exists()
+
+
 def test_an_admin_throws_away_and_restores_what_others_made(north, ben, cleo, membership):
     task, admin = done(north, cleo), membership(ben, north)
     assert shelf.throw_away(admin, [task]) == shelf.restore(admin, [task]) == shelf.Done(1)
