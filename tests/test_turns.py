@@ -8,7 +8,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from flux2web import accounts, actors, lifecycle, turns
+from flux2web import accounts, actors, bus, lifecycle, turns
 from flux2web.cards import Card
 from flux2web.models import ProviderAccount, State, Task, providers
 from flux2web.providers.base import Kind
@@ -219,3 +219,21 @@ def test_no_window_has_more_than_the_allowance_wherever_it_begins(revid):
             clock.shift(1)
     assert max(sum(begin <= at < begin + 60 for at in taken) for begin in range(240)) == 10
     assert len(taken) == 40
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_card_is_told_of_its_place_once_it_stands_there_and_keeps_it_while_it_looks(north_member, revid, monkeypatch):
+    _, second, third = fill(north_member, 2) + [task_of(press(north_member))]
+    told, looking = [], []
+    stop = bus.subscribe(lambda hint: told.append((hint.task_id, Task.objects.get(pk=hint.task_id).in_line)))
+    choose = lifecycle.sending._choose
+    seen = lambda task: (looking.append(Task.objects.get(pk=task.pk).in_line), choose(task))[1]  # noqa: E731
+    monkeypatch.setattr(lifecycle.sending, "_choose", seen)
+    try:
+        for task in (third, second, third):
+            Task.objects.filter(pk=task.pk).update(due_at=timezone.now())
+            lifecycle.submit(task.pk)
+    finally:
+        stop()
+    assert told == [(third.pk, True)]
+    assert looking == [False, True, True]

@@ -96,9 +96,11 @@ def _blocked(task: Task) -> Next | None:
     if waited_s > settings.QUEUED_LIMIT_S:
         message = "No provider could take this for a quarter of an hour. Try again later, or ask a site admin."
         return moves.fail(task, Kind.MAINTENANCE, message, cause="limit", came_from=(State.QUEUED,))
-    if task.looks == 1 or task.stood_in_line:  # type: ignore[attr-defined]
+    wait_s = min(_ask_again_s(), settings.QUEUED_LIMIT_S / 4)
+    next_ = moves.again(task, wait_s, waited_s=waited_s, waits_for=None)
+    if task.looks == 1 or task.in_line:
         bus.publish_task(task.team_id, task.pk)  # its card says why
-    return moves.again(task, min(_ask_again_s(), settings.QUEUED_LIMIT_S / 4), waited_s=waited_s)
+    return next_
 
 
 def _ask_again_s() -> float:
@@ -150,9 +152,11 @@ def _wait_in_line(task: Task, account: ProviderAccount, turn: Turn) -> Next:
     it to who has the best claim (whose_turn)."""
     line_s = turns.in_line(account).count() * turn.every_s
     spread_s = min(LINE_MAX_S, line_s) * random.random()
-    if not task.stood_in_line:  # type: ignore[attr-defined]
-        bus.publish_task(task.team_id, task.pk)
-    return moves.again(task, max(min(turn.wait_s, TURN_MAX_S) * random.uniform(1, 1.2), spread_s), waits_for=account)
+    wait_s = max(min(turn.wait_s, TURN_MAX_S) * random.uniform(1, 1.2), spread_s)
+    next_ = moves.again(task, wait_s, waits_for=account)
+    if task.waits_for_id != account.pk:
+        bus.publish_task(task.team_id, task.pk)  # its card says which of its sender's it is, now that it stands there
+    return next_
 
 
 def _write_sending(task: Task, candidate: Candidate, now: datetime) -> Sending | None:
