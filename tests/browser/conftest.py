@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
@@ -62,19 +63,29 @@ def sign_in(chromium, site):
 
 
 @pytest.fixture
-def cleo(sign_in, site, chromium) -> Page:
-    """A member of the team, in a browser of her own, who came by an invitation."""
-    owner = sign_in()
-    owner.goto(f"{site.url}/t/north/members/")
-    owner.click("#invite button")
+def cleo(chromium, sign_in, site) -> Iterator[Page]:
+    """A member of the team, in a browser of her own; she came by an invitation."""
+    if not site.rows("SELECT 1 FROM flux2web_user WHERE email = ?", CLEO["email"]):
+        accept(chromium, invitation(sign_in(), site))
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    yield signed_in(context, site, CLEO["email"], CLEO["password"], "north")
+    context.close()
+
+
+def invitation(admin: Page, site: Site) -> str:
+    admin.goto(f"{site.url}/t/north/members/")
+    admin.click("#invite button")
+    return admin.input_value("#link")
+
+
+def accept(chromium: Browser, link: str) -> None:
+    context = chromium.new_context()
     page = context.new_page()
-    page.goto(owner.input_value("#link"))
+    page.goto(link)
     for name, value in CLEO.items():
         page.fill(f"[name={name}]", value)
     page.click("main form button")
     page.wait_for_url("**/t/north/")
-    yield page
     context.close()
 
 

@@ -9,8 +9,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from ..site import PERSON
-from .test_road import DONE_MS, compose
+from ..site import PERSON, Site
+from .test_road import DONE_MS, compose, send
 
 pytestmark = pytest.mark.browser
 
@@ -99,3 +99,130 @@ def added_up(path) -> tuple[int, int, int]:
     assert not [cell for row in rows for cell in row.values() if cell[:1] in "=+-@" and cell]
     sums = ("granted", "held", "spent")
     return tuple(sum(int(row[f"{one}_in"] or 0) - int(row[f"{one}_out"] or 0) for row in rows) for one in sums)
+
+
+# --- At the limit ------------------------------------------------------------------------------------------------------------
+
+USED = """SELECT coalesce(sum(u.held + u.spent - u.refunded), 0), coalesce(sum(u.extra), 0) FROM flux2web_usage u
+    JOIN flux2web_user p ON p.id = u.user_id WHERE p.email = 'cleo@example.com'"""
+OF_CLEO = "user_id = (SELECT id FROM flux2web_user WHERE email = 'cleo@example.com')"
+
+
+BOOK = """
+from flux2web import ledger
+from flux2web.models import Team, write
+with write():
+    ledger.{}(Team.objects.get(), {}, actor=None, reason="a play", key="{}")
+"""
+
+
+def leave(site: Site, left: int) -> int:
+    """Cap Cleo so that she has this much left; what she has used."""
+    [(used, extra)] = site.rows(USED)
+    site.change(f"UPDATE flux2web_membership SET own_limit = NULL, cap = ? WHERE {OF_CLEO}", used + left - extra)
+    return used
+
+
+def choose(page: Page, **values: str) -> None:
+    for name, value in values.items():
+        page.locator(f"#compose label[data-{name}='{value}']").click()
+
+
+def shell(site: Site, code: str) -> None:
+    done = site.manage("shell", "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("left", "asked", "count", "total", "offer", "sent"),
+    [
+        (15, {"family": "pro", "resolution": "2K"}, "4", 60, "Make 1 instead · 15 credits", ("pro", "2K", 15)),
+        (12, {"family": "pro", "resolution": "2K"}, "1", 15, "In 1K instead · 10 credits", ("pro", "1K", 10)),
+        (12, {"family": "flex", "resolution": "1K"}, "1", 25, "With Pro instead · 10 credits", ("pro", "1K", 10)),
+    ],
+)
+def test_what_the_limit_does_cover_is_offered_and_sent_with_one_press(
+    site, cleo, left, asked, count, total, offer, sent
+):
+    leave(site, left)
+    cleo.goto(f"{site.url}/t/north/?count={count}&provider=revid")
+    cleo.fill("#prompt", f"A ladder, {offer}")
+    choose(cleo, **asked)
+    expect(cleo.locator("#go")).to_contain_text(f"{total} credits")
+    cleo.click("#go")
+    expect(cleo.locator("#short")).to_contain_text(f"Not sent: this needs {total} credits, you have {left} left of")
+    expect(cleo.locator("#short")).to_contain_text("Your limit renews on")
+    assert cleo.input_value("#prompt") == f"A ladder, {offer}"
+    cleo.get_by_role("button", name=offer).click()
+    made = cleo.locator("article.card", has_text=f"A ladder, {offer}")
+    expect(made).to_have_attribute("data-state", "done", timeout=DONE_MS)
+    query = "SELECT family, resolution, charged_credits FROM flux2web_task WHERE prompt = ?"
+    assert site.rows(query, f"A ladder, {offer}") == [sent]
+
+
+def test_a_limit_of_ones_own_is_named_as_such_and_changed_where_it_stops_one(site, cleo):
+    used = leave(site, 5_000)
+    cleo.goto(f"{site.url}/t/north/usage/")
+    cleo.fill("[name=own_limit]", str(used + 5))
+    cleo.click("#own-limit button")
+    cleo.goto(f"{site.url}/t/north/?count=1")
+    compose(cleo, "revid", "A ladder against my own wall")
+    cleo.click("#go")
+    expect(cleo.locator("#short")).to_contain_text("you have 5 left of your own limit of")
+    expect(cleo.locator("#asking")).to_have_count(0)  # nobody else has to grant that
+    with cleo.context.expect_page() as opened:
+        cleo.get_by_role("link", name="Change your own limit").click()
+    opened.value.fill("[name=own_limit]", "")
+    opened.value.click("#own-limit button")
+    expect(opened.value.locator("#own-limit input[name=own_limit]")).to_have_value("")
+    cleo.click("#go")
+    made = cleo.locator("article.card", has_text="A ladder against my own wall")
+    expect(made).to_have_attribute("data-state", "done", timeout=DONE_MS)
+
+
+def test_when_the_team_has_nothing_left_that_is_said_and_who_can_give_more_is_named(site, cleo):
+    leave(site, 500)
+    [(left,)] = site.rows("SELECT granted - held - spent FROM flux2web_budget")
+    shell(site, BOOK.format("revoke", left, "away"))
+    cleo.goto(f"{site.url}/t/north/?count=1")
+    compose(cleo, "revid", "A ladder for nobody")
+    cleo.click("#go")
+    short = cleo.locator("#short")
+    expect(short).to_contain_text("Not sent: this needs 10 credits, and the team has 0 credits left.")
+    expect(short).to_contain_text("Your limit has 500 left.")
+    cleo.click("#asking summary")
+    expect(cleo.locator("#ask-go")).to_have_text("Ask Ana")
+    expect(cleo.locator(".ways button")).to_have_count(0)
+    expect(cleo.locator("article.card", has_text="A ladder for nobody")).to_have_count(0)
+    shell(site, BOOK.format("grant", left, "back"))
+    cleo.click("#go")
+    made = cleo.locator("article.card", has_text="A ladder for nobody")
+    expect(made).to_have_attribute("data-state", "done", timeout=DONE_MS)
+
+
+def test_at_80_and_at_95_percent_a_slim_banner_says_so_once_and_the_header_says_what_is_left(site, cleo):
+    sweep = "from flux2web import alerts; from django.utils import timezone; alerts.sweep(timezone.now())"
+    banner = cleo.locator("#strip .notice", has_text="You have used")
+    leave(site, 10)
+    cleo.goto(f"{site.url}/t/north/?count=1")
+    compose(cleo, "revid", "A rung of a ladder")
+    send(cleo)
+    [(used, _)] = site.rows(USED)
+    for percent in (85, 96):
+        cap = used * 100 // percent
+        leave(site, cap - used)
+        shell(site, sweep)
+        cleo.goto(f"{site.url}/t/north/")
+        expect(banner).to_have_count(1)
+        expect(banner).to_contain_text(f"You have used {used} of {cap} credits this period: {used * 100 // cap}\xa0%.")
+        expect(cleo.locator("#balance")).to_contain_text(re.compile(rf"{cap - used}\s+of your\s+{cap}"))
+        assert cleo.locator("#balance meter").get_attribute("value") == str(cap - used)
+    assert_clear(cleo)
+    banner.get_by_role("button").click()
+    expect(banner).to_have_count(0)
+    shell(site, sweep)
+    cleo.reload()
+    expect(banner).to_have_count(0)
+    cleo.locator("#balance a").click()
+    cleo.wait_for_url("**/t/north/usage/")
+    leave(site, 5_000)
