@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -154,6 +155,18 @@ def test_the_price_on_the_button_follows(sign_in):
     expect(page.locator("#go")).to_have_text(re.compile("Generate 4 · 60 credits"))
 
 
+def test_what_pictures_cost_and_when_is_one_press_from_the_price(sign_in):
+    page = sign_in()
+    page.locator("#others summary").click()
+    page.locator("#others").get_by_role("link", name="What pictures cost").click()
+    row = page.locator("tbody tr", has_text="Revid")
+    for price in ("10", "15", "25", "40"):
+        expect(row).to_contain_text(price)
+    expect(page.locator("tbody tr", has_text="Vtrix")).to_contain_text("and 6 an image")
+    for what in ("It fails", "The model’s filter refuses it", "You cancel while it waits", "No answer comes"):
+        expect(page.locator("main li", has_text=what)).to_be_visible()
+
+
 def test_a_refusal_keeps_everything_and_puts_the_cursor_where_it_is_wrong(sign_in):
     page = sign_in()
     add(page, RED)
@@ -169,6 +182,95 @@ def test_a_refusal_keeps_everything_and_puts_the_cursor_where_it_is_wrong(sign_i
     assert numbers(page) == ["Image 1: red.png"]
 
 
+# --- The prompt --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_prompt_has_the_cursor_grows_and_counts_near_its_end(sign_in):
+    page = sign_in()
+    prompt = page.locator("#prompt")
+    expect(prompt).to_be_focused()
+    expect(prompt).to_have_attribute("placeholder", "What do you want to see?")
+    expect(prompt).to_have_attribute("spellcheck", "true")
+    add(page, RED)
+    expect(prompt).to_have_attribute("placeholder", re.compile("Call them image 1, image 2"))
+    low = prompt.bounding_box()["height"]
+    prompt.fill("A tower of words\n" * 9)
+    until(page, f"document.querySelector('#prompt').getBoundingClientRect().height > {low + 40}")
+    expect(page.locator("#prompt-count")).to_be_empty()
+    prompt.fill("a" * 4200)
+    expect(page.locator("#prompt-count")).to_have_text("4,200 of 5,000")
+    prompt.fill("a" * 5001)
+    expect(page.locator("#prompt-count")).to_have_attribute("data-over", "")
+    page.locator("#go").click()
+    expect(page.locator("#prompt-error")).to_contain_text("Write 5,000 characters at most; this has 5,001.")
+    expect(prompt).to_be_focused()
+    assert len(page.input_value("#prompt")) == 5001
+
+
+def test_each_problem_of_the_summary_leads_to_its_field(sign_in):
+    page = sign_in()
+    page.select_option("#provider", "vtrix")
+    page.locator("#more summary").click()
+    page.fill("#seed", "many")
+    page.fill("#prompt", "A {tower} with a wrong seed")
+    page.locator("#go").click()
+    problems = page.locator("#compose-problems a")
+    expect(problems).to_have_count(2)
+    problems.filter(has_text="A seed is a whole number").click()
+    expect(page.locator("#seed")).to_be_focused()
+    problems.filter(has_text="Give {tower} a value.").click()
+    expect(page.get_by_label("tower", exact=True)).to_be_focused()
+
+
+def test_the_form_stands_in_its_order_beside_the_pictures_and_on_a_phone_above_them(sign_in):
+    order = ["#prompt", "#field-references", "#field-family", "#field-aspect_ratio", "#field-count", "#provider", "#go"]
+    desk = sign_in(1280)
+    tops = [desk.locator(place).bounding_box()["y"] for place in order]
+    assert tops == sorted(tops)
+    form, pictures = (desk.locator(place).bounding_box() for place in ("#compose", ".studio > .table"))
+    assert form["x"] + form["width"] <= pictures["x"]
+    phone = sign_in(360, 780, has_touch=True, is_mobile=True)
+    form, pictures = (phone.locator(place).bounding_box() for place in ("#compose", ".studio > .table"))
+    assert (form["width"], pictures["width"]) == (pytest.approx(360, abs=40), pytest.approx(360, abs=40))
+
+
+def test_a_phone_is_asked_for_several_pictures_of_its_own(sign_in):
+    page = sign_in(360, 780, has_touch=True, is_mobile=True)
+    page.locator("#sheet-toggle").click()
+    with page.expect_file_chooser() as chooser:
+        page.locator("#add-slot label").tap()
+    assert chooser.value.is_multiple()
+    assert "image/*" in page.get_attribute("#files", "accept")
+    chooser.value.set_files([RED, TEAL])
+    expect(page.locator("#slots img")).to_have_count(2)
+
+
+@pytest.fixture
+def empty_team(site) -> Iterator[str]:
+    """The address of a team's studio in which nobody has made anything; Ana is in it, for as long as it takes."""
+    make = "from tests import factories; from flux2web.models import User; team = factories.make_team(name='South')"
+    join = "factories.make_member(team, User.objects.get(), role='owner')"
+    assert site.manage("shell", "-c", f"{make}; {join}").returncode == 0
+    yield f"{site.url}/t/south/"
+    site.change("DELETE FROM flux2web_membership WHERE team_id = (SELECT id FROM flux2web_team WHERE slug = 'south')")
+
+
+def test_who_comes_first_is_shown_how_to_begin(sign_in, request):
+    page = sign_in()
+    page.goto(request.getfixturevalue("empty_team"))
+    expect(page.locator("#first")).to_contain_text("you may close this page meanwhile")
+    examples = page.locator("#first .examples a")
+    assert examples.count() >= 3
+    words = examples.first.inner_text()
+    examples.first.click()
+    page.wait_for_url("**/t/south/?**")
+    expect(page.locator("#prompt")).to_have_value(re.compile(f"^{words}"))
+    expect(page.locator("#go")).to_contain_text("credits")
+    page.locator("#go").click()
+    expect(page.locator("article.card")).to_have_attribute("data-state", "done", timeout=DONE_MS)
+    expect(page.locator("#first")).to_be_hidden()
+
+
 # --- The press --------------------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +282,28 @@ def test_a_double_click_is_one_press(sign_in, site):
     page.wait_for_timeout(500)
     asked = "SELECT count(*) FROM flux2web_task WHERE prompt = 'A gate clicked twice'"
     assert site.rows(asked) == [(1,)]
+
+
+def test_while_it_is_sent_the_button_says_so_at_the_same_width_and_takes_no_further_press(sign_in, site):
+    page = sign_in()
+    expect(page.locator("#go")).to_contain_text("credits")
+    sent, held = [], []
+    page.route("**/tasks/", lambda route: held.append(route))
+    page.on("request", lambda said: sent.append(said) if said.url.endswith("/tasks/") else None)
+    width = page.locator("#go").bounding_box()["width"]
+    page.fill("#prompt", "A gate that takes its time")
+    page.locator("#go").click()
+    expect(page.locator("#go .busy")).to_be_visible()
+    expect(page.locator("#go .idle")).to_be_hidden()
+    assert page.locator("#go").bounding_box()["width"] == width
+    page.press("#prompt", "Control+Enter")
+    page.locator("#go").dispatch_event("click")
+    page.wait_for_timeout(300)
+    assert len(sent) == 1
+    held[0].continue_()
+    expect(page.locator("article.card", has_text="A gate that takes its time")).to_have_count(1)
+    expect(page.locator("#go .busy")).to_be_hidden()
+    assert site.rows("SELECT count(*) FROM flux2web_task WHERE prompt = 'A gate that takes its time'") == [(1,)]
 
 
 def test_command_and_enter_press_as_well(sign_in):
@@ -261,6 +385,31 @@ def test_an_open_page_of_a_task_becomes_its_picture(sign_in, site):
     watcher.goto(f"{site.url}/t/north/tasks/{card_id.removeprefix('task-')}/")
     expect(watcher.locator(".ground img")).to_be_visible(timeout=DONE_MS)
     expect(watcher.locator(".told")).to_contain_text("charged 10")
+
+
+# --- Without the script ------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_script_images_words_and_a_press_make_a_picture(sign_in, site):
+    page = sign_in(java_script_enabled=False)
+    page.set_input_files("#files", [RED, TEXT, TEAL])
+    page.fill("#prompt", "Image 2 behind image 1, by plain forms")
+    page.select_option("#provider", "revid")
+    page.locator("#go").click()
+    expect(page.locator("#compose-problems")).to_contain_text("notes.png: ")
+    expect(page.locator("#prompt")).to_have_value("Image 2 behind image 1, by plain forms")
+    assert numbers(page) == ["Image 1: red.png", "Image 2: teal.png"]
+    places = page.get_by_label("Number of this image; empty removes it")
+    places.nth(0).fill("2")
+    places.nth(1).fill("1")
+    page.locator("#go").click()
+    expect(page.locator("#notices")).to_contain_text("Sent: 1 picture.")
+    assert numbers(page) == ["Image 1: teal.png", "Image 2: red.png"]
+    expect(page.locator("#prompt")).to_have_value("Image 2 behind image 1, by plain forms")
+    site.wait_at_rest()
+    page.reload()
+    expect(page.locator("article.card").first).to_have_attribute("data-state", "done")
+    expect(page.locator("article.card").first).to_contain_text("charged 10")
 
 
 # --- For all eyes, ears and widths -------------------------------------------------------------------------------------------
