@@ -60,6 +60,29 @@ def test_a_place_without_a_value_is_named_and_takes_the_cursor(sign_in):
     expect(page.get_by_label("bird", exact=True)).to_have_value("heron")
 
 
+def test_ten_thousand_pictures_are_counted_and_not_made_and_all_of_it_stays(sign_in, site):
+    page, made = sign_in(), "SELECT count(*), (SELECT held + spent FROM flux2web_budget) FROM flux2web_task"
+    before = site.rows(made)
+    page.fill("#prompt", "A {bird} in {style} at {hour} from {place}")
+    ten = " | ".join(str(number) for number in range(1, 11))
+    for name in ("bird", "style", "hour", "place"):
+        fill_in(page, name, ten)
+    said = "10,000 pictures (10,000 prompts) are too many for one press: 64 at most. Use fewer values."
+    expect(page.locator("#quote .warn")).to_have_text(said)
+    page.locator("#go").click()
+    expect(page.locator("#compose-problems")).to_contain_text(said)
+    expect(page.locator("#field-count input:checked")).to_be_focused()
+    kept(page)
+    assert site.rows(made) == before
+    page.reload()
+    expect(page.locator("#prompt")).to_have_value("A {bird} in {style} at {hour} from {place}")
+    expect(page.get_by_label("place", exact=True)).to_have_value(ten)
+    fill_in(page, "bird", "|".join(f"bird {number}" for number in range(200)))
+    for name in ("style", "hour", "place"):
+        fill_in(page, name, " | ".join(f"{name} {number}" for number in range(90)))
+    expect(page.locator("#quote .warn")).to_contain_text("More than 1,000,000 pictures are too many for one press")
+
+
 def test_further_shapes_and_families_multiply_and_the_button_says_so(sign_in):
     page = sign_in()
     page.locator("#variations summary").click()
@@ -258,6 +281,98 @@ def test_what_is_typed_is_kept_and_is_there_in_another_browser(sign_in, site):
     expect(page.locator("#slots img")).to_have_count(2)
 
 
+def test_a_draft_is_there_after_signing_out_and_in_again_and_nobody_else_sees_it(sign_in, cleo, site):
+    page = sign_in()
+    add(page, RED)
+    page.fill("#prompt", "Left on the desk over night")
+    expect(page.locator("#slots img")).to_have_count(1)
+    kept(page)
+    page.get_by_label("Your account").click()
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/accounts/login/**")
+    cleo.reload()
+    expect(cleo.locator("#prompt")).to_have_value("")
+    page.fill("[name=login]", "ana@example.com")
+    page.fill("[name=password]", "a long pass phrase 1")
+    page.click("main form button")
+    page.wait_for_url("**/t/north/")
+    expect(page.locator("#prompt")).to_have_value("Left on the desk over night")
+    expect(page.locator("#slots img")).to_have_count(1)
+
+
+def test_a_draft_outlives_a_refusal_for_want_of_credits(sign_in, site):
+    page = sign_in()
+    before = site.rows("SELECT count(*) FROM flux2web_task")
+    site.change("UPDATE flux2web_membership SET own_limit = 0")
+    page.reload()
+    add(page, RED, TEAL)
+    expect(page.locator("#slots img")).to_have_count(2)
+    page.fill("#prompt", "Image 1 beside image 2, dearer than I am")
+    page.locator("#field-count label", has_text="3").click()
+    expect(page.locator("#go")).to_contain_text("Generate 3 · 30 credits")
+    page.locator("#go").click()
+    expect(page.locator("#short")).to_contain_text("Not sent: this needs 30 credits, you have 0 left of your own limit")
+    expect(page.locator("#prompt")).to_have_value("Image 1 beside image 2, dearer than I am")
+    elsewhere = page.context.new_page()  # which remembers nothing by itself
+    elsewhere.goto(f"{site.url}/t/north/")
+    expect(elsewhere.locator("#prompt")).to_have_value("Image 1 beside image 2, dearer than I am")
+    expect(elsewhere.locator("[name=count]:checked")).to_have_value("3")
+    expect(elsewhere.locator("#slots img")).to_have_count(2)
+    assert site.rows("SELECT count(*) FROM flux2web_task") == before
+    site.change("UPDATE flux2web_membership SET own_limit = NULL")
+
+
+# --- Images that are not there any more --------------------------------------------------------------------------------------
+
+
+def test_an_image_deleted_meanwhile_is_named_in_its_place_and_the_next_one_takes_it(sign_in, site):
+    page, librarian = sign_in(), sign_in()
+    add(page, RED, TEAL)
+    expect(page.locator("#slots img")).to_have_count(2)
+    number = page.locator("#slots [name=references]").first.get_attribute("value")
+    librarian.goto(f"{site.url}/t/north/references/{number}/")
+    librarian.get_by_role("button", name="Delete", exact=True).click()
+    librarian.get_by_role("button", name="Delete the image").click()
+    expect(librarian.locator("#notices")).to_contain_text("is out of the library.")
+    before = site.rows("SELECT count(*), (SELECT held FROM flux2web_budget) FROM flux2web_task")
+    page.fill("#prompt", "The wall of image 1 behind image 2")
+    page.locator("#go").click()
+    expect(page.locator("#compose-problems")).to_contain_text("Image 1 is not here any more.")
+    expect(page.locator("#slots .slot[data-state=refused]")).to_have_text(
+        re.compile("Image 1 is gone: upload it again")
+    )
+    expect(page.locator("#prompt")).to_have_value("The wall of image 1 behind image 2")
+    assert site.rows("SELECT count(*), (SELECT held FROM flux2web_budget) FROM flux2web_task") == before
+    add(page, GOLD)
+    expect(page.locator("#slots img")).to_have_count(2)
+    expect(page.locator("#slots img").first).to_have_attribute("alt", "Image 1: gold.png")
+    press(page, "The wall of image 1 behind image 2")
+
+
+def test_an_image_of_another_team_is_no_image_here_whatever_the_page_is_made_to_say(sign_in, site):
+    theirs = """
+from flux2web.models import Team
+from tests import factories
+south = Team.objects.filter(slug="south").first() or factories.make_team(name="South", slug="south")
+print("number", factories.make_reference(south, name="secret-plan.png").pk)
+"""
+    said = site.manage("shell", "-c", theirs).stdout
+    number = re.search(r"number (\d+)", said)[1]
+    page = sign_in()
+    add(page, RED)
+    expect(page.locator("#slots img")).to_have_count(1)
+    page.locator("#slots [name=references]").evaluate("(input, number) => { input.value = number; }", number)
+    before = site.rows("SELECT count(*), (SELECT held FROM flux2web_budget) FROM flux2web_task")
+    page.fill("#prompt", "What does image 1 say?")
+    page.locator("#go").click()
+    expect(page.locator("#compose-problems")).to_contain_text("Image 1 is not here any more.")
+    expect(page.locator("#prompt")).to_have_value("What does image 1 say?")
+    assert "secret-plan" not in page.content()
+    assert site.rows("SELECT count(*), (SELECT held FROM flux2web_budget) FROM flux2web_task") == before
+    page.locator("#slots [data-slot=remove]").click()
+    press(page, "What does nobody say?")
+
+
 def test_the_last_words_before_a_reload_are_not_lost(sign_in):
     page = sign_in()
     page.fill("#prompt", "Typed just now, with no time to keep it")
@@ -393,6 +508,38 @@ def test_a_prompt_goes_to_the_shelf_and_comes_back_and_counts_its_uses(sign_in, 
     expect(page.get_by_label("bird", exact=True)).to_be_visible()
 
 
+def test_the_shelf_keeps_the_images_and_the_settings_and_says_what_one_costs(sign_in, cleo, site):
+    page = sign_in()
+    add(page, RED, TEAL)
+    expect(page.locator("#slots img")).to_have_count(2)
+    page.fill("#prompt", "A {tree} between image 1 and image 2")
+    fill_in(page, "tree", "lime")
+    page.select_option("#provider", "revid")
+    page.locator("label[data-ratio='16:9']").click()
+    page.locator("label[data-resolution='2K']").click()
+    expect(page.locator("#go")).to_contain_text("15 credits")
+    page.get_by_role("link", name="Save this prompt").click()
+    page.fill("#keep-title", "Tree between walls")
+    page.keyboard.press("Enter")
+    expect(page.locator("#keep-body")).to_contain_text("is on the shelf")
+
+    cleo.goto(f"{site.url}/t/north/prompts/")  # it is the team's
+    cleo.get_by_label("Use Tree between walls").click()
+    cleo.wait_for_url("**?saved=*")
+    expect(cleo.locator("#slots img")).to_have_count(2)
+    expect(cleo.locator("[name=aspect_ratio]:checked")).to_have_value("16:9")
+    expect(cleo.locator("[name=resolution]:checked")).to_have_value("2K")
+    expect(cleo.locator("#provider")).to_have_value("revid")
+    fill_in(cleo, "tree", "elm | oak")
+    expect(cleo.locator("#go")).to_contain_text("Generate 2 · 30 credits")
+    cleo.locator("#go").click()
+    expect(cleo.locator("article.card[data-state=done]", has_text="between image 1")).to_have_count(2, timeout=DONE_MS)
+    cleo.goto(f"{site.url}/t/north/prompts/")
+    line = cleo.locator(".shelf-line", has_text="Tree between walls")
+    expect(line).to_contain_text("used 1 time")
+    expect(line).to_contain_text("100 % ended well · 15 credits each")
+
+
 def test_a_prompt_of_the_shelf_is_changed_in_the_studio(sign_in, site):
     page = sign_in()
     page.fill("#prompt", "A {kite} to be changed")
@@ -460,6 +607,22 @@ def test_a_thrown_seed_stays_while_it_is_locked_and_changes_after_each_press_whe
     expect(page.locator("#seed")).not_to_have_value(first)
     seeds = [seed for (seed,) in site.rows("SELECT seed FROM flux2web_task ORDER BY id DESC LIMIT 2")]
     assert seeds == [int(first)] * 2
+
+
+def test_format_and_tolerance_go_with_the_picture_and_stand_on_its_page(sign_in, site):
+    page = sign_in()
+    page.select_option("#provider", "vtrix")
+    expect(page.locator("#go")).to_contain_text("12 credits")
+    page.locator("#more summary").click()
+    page.select_option("#output_format", "png")
+    page.select_option("#safety_tolerance", "2")
+    card = page.locator(f"#{press(page, 'A sign in plain letters')}")
+    expect(card).to_have_attribute("data-state", "done", timeout=DONE_MS)
+    page.goto(f"{site.url}/t/north/tasks/{card.get_attribute('data-task')}/")
+    facts = page.locator("dl.facts").first
+    expect(facts).to_contain_text("PNG")
+    expect(facts).to_contain_text("Safety tolerance")
+    expect(page.locator("main")).to_contain_text("MB PNG")
 
 
 def test_an_image_that_is_named_but_missing_or_there_but_never_named_is_hinted_at_and_sent_all_the_same(sign_in):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 import time
 import zlib
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from pillow_heif import register_heif_opener
 from playwright.sync_api import Page, expect
 
 from ..pictures import picture
@@ -131,6 +134,59 @@ def test_images_are_brought_moved_named_kept_renamed_thrown_out_and_used_again(s
     page.wait_for_url("**/t/north/**")
     expect(page.locator(f"#slots img[alt$='Wall {mark}']")).to_have_count(1)
     assert page.errors == [error for error in page.errors if "422" in error or "404" in error]
+
+
+def odd() -> list[dict]:
+    """What phones, scanners and archives hold: each another picture."""
+    register_heif_opener()
+    written = {"moving.gif": ("GIF", "P"), "phone.heic": ("HEIF", "RGB"), "scan.tiff": ("TIFF", "RGB")}
+    written |= {"small.avif": ("AVIF", "RGB"), "old.bmp": ("BMP", "RGB"), "press.jpg": ("JPEG", "CMYK")}
+    files = []
+    for number, (name, (kind, mode)) in enumerate(written.items()):
+        photo, file = Image.linear_gradient("L").resize((320, 200 + number)).convert("RGB").convert(mode), io.BytesIO()
+        more = {"save_all": True, "append_images": [Image.new("P", photo.size, 3)]} if kind == "GIF" else {}
+        photo.save(file, kind, **more)
+        files.append({"name": name, "mimeType": "", "buffer": file.getvalue()})
+    return files
+
+
+def test_what_phones_scanners_and_archives_hold_becomes_an_image_like_any_other(studio, site):
+    page = studio()
+    files = odd()
+    add(page, *files)
+    images = page.locator("#slots img")
+    expect(images).to_have_count(len(files), timeout=30_000)
+    assert {image.get_attribute("alt").split(": ")[1] for image in images.all()} == {file["name"] for file in files}
+    until(page, "[...document.querySelectorAll('#slots img')].every((image) => image.naturalWidth > 0)")
+    newest = f"SELECT DISTINCT mime FROM (SELECT mime FROM flux2web_reference ORDER BY id DESC LIMIT {len(files)})"
+    assert {mime for (mime,) in site.rows(newest)} <= {"image/jpeg", "image/png", "image/webp"}
+
+
+def test_an_image_says_how_often_it_was_used_why_its_address_is_open_and_until_when(studio, site):
+    page = studio()
+    add(page, file("counted.png"))
+    ready(page, "counted.png")
+    number = page.locator("#slots [name=references]").get_attribute("value")
+    page.goto(f"{site.url}/t/north/references/?q=counted")
+    expect(page.locator("#library .cover")).to_contain_text("not used yet")
+    page.get_by_label("Use counted.png").click()
+    page.wait_for_url("**/t/north/**")
+    for words in ("Image 1 as a stamp", "Image 1 as a seal"):
+        page.fill("#prompt", words)
+        page.press("#prompt", "Control+Enter")
+        expect(page.locator("article.card", has_text=words)).to_have_attribute("data-state", "done", timeout=30_000)
+    page.goto(f"{site.url}/t/north/references/?q=counted")
+    expect(page.locator("#library .cover")).to_contain_text("used 2 times")
+    page.goto(f"{site.url}/t/north/references/{number}/")
+    expect(page.locator("dl.facts")).to_contain_text("2 times")
+    said = page.locator("#addresses")
+    expect(said).to_contain_text("whoever holds one sees the image without signing in until it closes")
+    expect(said.locator(".open-at li")).to_have_count(2)  # of the two pictures, for some hours yet
+    expect(said.locator(".open-at li").first).to_contain_text(re.compile(r"Closes on \d+ \w+, \d\d:\d\d"))
+    expect(said).to_contain_text("only what runs on this machine can fetch images from it")
+    for left in (1, 0):
+        said.get_by_role("button", name="Close now").first.click()
+        expect(said.locator(".open-at li")).to_have_count(left)
 
 
 # --- Slots -----------------------------------------------------------------------------------------------------------------
