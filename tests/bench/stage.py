@@ -45,14 +45,23 @@ class RingingPeer(peer.Peer):
 @contextmanager
 def playing(provider: peer.Peer) -> Iterator[tuple[site.Site, site.Person]]:
     """The site at work with `provider` as its only one, and somebody signed in, rich, with no throttle."""
-    with tempfile.TemporaryDirectory() as var, serving(provider):
-        env = {"DJANGO_SETTINGS_MODULE": "flux2web.settings", "REVID_API_KEY": "k", "REVID_URL": provider.url}
-        with site.running(Path(var), SANDBOX="0", LOG_LEVEL="ERROR", **env) as running:
-            person = running.set_up()
-            done = running.manage("provider", "set", "revid", "--rate", "10000/1", "--concurrency", "1000")
-            assert done.returncode == 0, done.stderr
-            grant(running, 900_000)
-            yield running, person
+    with serving(provider), at_work(provider.url) as found:
+        yield found
+
+
+@contextmanager
+def at_work(url: str, **env: str) -> Iterator[tuple[site.Site, site.Person]]:
+    """The same, with the provider at this address."""
+    env = {"DJANGO_SETTINGS_MODULE": "flux2web.settings", "REVID_API_KEY": "k", "REVID_URL": url} | env
+    with (
+        tempfile.TemporaryDirectory() as var,
+        site.running(Path(var), SANDBOX="0", LOG_LEVEL="ERROR", **env) as running,
+    ):
+        person = running.set_up()
+        done = running.manage("provider", "set", "revid", "--rate", "10000/1", "--concurrency", "1000")
+        assert done.returncode == 0, done.stderr
+        grant(running, 900_000)
+        yield running, person
 
 
 def grant(running: site.Site, credits: int) -> None:
