@@ -41,13 +41,13 @@ def claim(task_id: int, states: tuple[State, ...], lease_s: float) -> Task | Non
     if task is None:
         return None
     gap_s = _gap_s(task, now)
-    claimed = {"due_at": now + timedelta(seconds=lease_s), "looked_at": now, "looks": task.looks + 1}
+    claimed = {"due_at": now + timedelta(seconds=lease_s), "looked_at": now, "looks": task.looks + 1, "waits_for": None}
     if task.state != State.QUEUED:
         claimed["waited_s"] = task.waited_s + gap_s
     same = Task.objects.filter(pk=task_id, state=task.state, due_at=task.due_at, looks=task.looks)
     if not same.update(**claimed):
         return None
-    task.gap_s = gap_s  # type: ignore[attr-defined]
+    task.gap_s, task.stood_in_line = gap_s, task.in_line  # type: ignore[attr-defined]
     for name, value in claimed.items():
         setattr(task, name, value)
     return task

@@ -97,8 +97,8 @@ def _blocked(task: Task) -> Next | None:
         message = "No provider could take this for a quarter of an hour. Try again later, or ask a site admin."
         return moves.fail(task, Kind.MAINTENANCE, message, cause="limit", came_from=(State.QUEUED,))
     wait_s = min(_ask_again_s(), settings.QUEUED_LIMIT_S / 4)
-    next_ = moves.again(task, wait_s, waited_s=waited_s, waits_for=None)
-    if task.looks == 1 or task.in_line:
+    next_ = moves.again(task, wait_s, waited_s=waited_s)
+    if task.looks == 1 or task.stood_in_line:  # type: ignore[attr-defined]
         bus.publish_task(task.team_id, task.pk)  # its card says why
     return next_
 
@@ -154,7 +154,7 @@ def _wait_in_line(task: Task, account: ProviderAccount, turn: Turn) -> Next:
     spread_s = min(LINE_MAX_S, line_s) * random.random()
     wait_s = max(min(turn.wait_s, TURN_MAX_S) * random.uniform(1, 1.2), spread_s)
     next_ = moves.again(task, wait_s, waits_for=account)
-    if task.waits_for_id != account.pk:
+    if not task.stood_in_line:  # type: ignore[attr-defined]
         bus.publish_task(task.team_id, task.pk)  # its card says which of its sender's it is, now that it stands there
     return next_
 
