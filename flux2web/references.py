@@ -31,6 +31,7 @@ WORDS_MAX = 8  # of a search that are looked at
 OPEN_MAX = 5  # addresses of one image that members opened
 TRIES_MAX, TRIES_S = 6, 60  # how often a team may have an address fetched, and in which time
 TRY_MAX_S = 10
+EXAMPLE = "lighthouse.webp"  # our own drawing
 
 DECIDES = "Only who uploaded it or a team admin can do this."
 GONE = "This image is not in the library any more."
@@ -142,6 +143,15 @@ def from_result(member: Membership, result: Result) -> Reference:
     if len(data) > settings.UPLOAD_MAX_BYTES:
         data = imaging.convert(data, "JPEG").data
     return storage.save_reference(member.team, member.user, BytesIO(data), name, made_from=result.task)
+
+
+def example(member: Membership) -> Reference:
+    """The picture that an empty studio offers to change, as an image of this member's; once, however often it is asked for.
+
+    Raises storage.StorageDown.
+    """
+    with (settings.BASE_DIR / "static" / EXAMPLE).open("rb") as file:
+        return storage.save_reference(member.team, member.user, file, EXAMPLE)
 
 
 def share(member: Membership, reference: Reference) -> None:

@@ -41,6 +41,7 @@ team_urls = [
     path("draft/", studio.keep_draft, name="keep-draft"),
     path("draft/clear/", studio.clear_draft, name="clear-draft"),
     path("draft/back/", studio.bring_back_draft, name="bring-back-draft"),
+    path("example/", studio.begin_with_image, name="example"),
     path("tasks/", studio.create, name="create"),
     path("tasks/<int:task_id>/", tasks.page, name="task"),
     path("tasks/<int:task_id>/card/", tasks.card, name="card"),

@@ -1,4 +1,4 @@
-"""Every address of the shelf and of drafts, and what each of eight people gets there. One table.
+"""Every address of the shelf, of drafts and of examples, and what each of eight people gets there. One table.
 
 "Heron" is cleo's. Ana owns the team, ben is its admin, dan another member, eve only looks. Zoe is another team's owner,
 sam a site admin in no team.
@@ -34,6 +34,7 @@ TABLE = [
     ("prompts/{foreign}/delete/", "post", {}, "login 404 403 404 404 404 404 404"),
     ("prompts/99999999/", "get", {}, "login 404 404 404 404 404 404 404"),
     ("prompts/99999999/delete/", "post", {}, "login 404 403 404 404 404 404 404"),
+    ("example/", "post", {}, "login 404 403 302 302 302 302 404"),
     ("draft/", "post", {"prompt": "x"}, "login 404 403 204 204 204 204 404"),
     ("draft/clear/", "post", {}, "login 404 403 302 302 302 302 404"),
     ("draft/back/", "post", {}, "login 404 403 302 302 302 302 404"),
@@ -63,9 +64,9 @@ def test_each_of_eight_people_gets_what_the_table_says(cast, client_for, places,
     assert [(row[:3], is_, meant) for row, is_, meant in zip(TABLE, got, said, strict=True) if is_ != meant] == []
 
 
-def test_the_table_has_every_address_of_the_shelf_and_of_drafts():
+def test_the_table_has_every_address_of_the_shelf_of_drafts_and_of_examples():
     asked = {re.sub(r"\{\w+\}|99999999", "*", path) for path, *_ in TABLE}
-    ours = [str(url.pattern) for url in team_urls if str(url.pattern).startswith(("prompts/", "draft/"))]
+    ours = [str(url.pattern) for url in team_urls if str(url.pattern).startswith(("prompts/", "draft/", "example/"))]
     assert {re.sub(r"<\w+:\w+>", "*", pattern) for pattern in ours} == asked
 
 

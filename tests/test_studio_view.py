@@ -95,6 +95,29 @@ def test_an_empty_studio_offers_examples_that_fill_the_form(client_for, cleo, no
     assert re.search(r'value="16:9" checked', filled)
 
 
+def test_one_example_comes_with_an_image_that_is_kept_once(client_for, cleo, north, revid):
+    client = client_for(cleo)
+    assert 'action="/t/north/example/"' in text(client.get(STUDIO))
+    addresses = [client.post("/t/north/example/")["Location"] for _ in range(2)]
+    image = Reference.objects.get(team=north)
+    assert (image.user, image.name, image.width_px) == (cleo, "lighthouse.webp", 768)
+    assert addresses[0] == addresses[1]
+    filled = text(client.get(addresses[0]))
+    assert ">\nThe lighthouse of image 1 in winter" in filled
+    assert slots(filled) == [image.pk]
+
+
+def test_an_example_whose_image_cannot_be_stored_says_so(client_for, cleo, north, revid, settings, tmp_path):
+    nowhere = tmp_path / "a file where a folder should be"
+    nowhere.touch()
+    settings.STORAGES = settings.STORAGES | {
+        "default": settings.STORAGES["default"] | {"OPTIONS": {"location": nowhere}}
+    }
+    answer = client_for(cleo).post("/t/north/example/", follow=True)
+    assert "cannot store pictures right now" in text(answer)
+    assert not Reference.objects.exists()
+
+
 def test_the_form_can_be_filled_from_a_task_of_this_team_only(client_for, cleo, north, south, revid):
     reference = factories.make_reference(north)
     own = factories.make_task(north, prompt="An owl", family="flex", references=[reference])

@@ -21,9 +21,11 @@ from .. import (
     lifecycle,
     promptbook,
     queries,
+    references,
     requests,
     routing,
     shelf,
+    storage,
     twins,
 )
 from ..cards import Card
@@ -47,6 +49,7 @@ EXAMPLES = [
     {"prompt": "A glazed stoneware bowl on a linen cloth, morning light from the left", "aspect_ratio": "4:3"},
     {"prompt": "Poster of a heron, three colours, screen print, wide margins", "aspect_ratio": "2:3"},
 ]
+EDITED = {"prompt": "The lighthouse of image 1 in winter, snow on the rocks, stars", "aspect_ratio": "4:3"}
 
 
 @require_safe
@@ -258,6 +261,18 @@ def bring_back_draft(request: HttpRequest, member: Membership) -> HttpResponse:
     return redirect("studio", member.team.slug)
 
 
+@require_POST
+@access.team(Role.MEMBER)
+def begin_with_image(request: HttpRequest, member: Membership) -> HttpResponse:
+    """The example that comes with an image, which becomes one of this member's."""
+    try:
+        image = references.example(member)
+    except storage.StorageDown:
+        messages.warning(request, forms.STORAGE_DOWN)
+        return redirect("studio", member.team.slug)
+    return redirect(f"{reverse('studio', args=[member.team.slug])}?{urlencode(EDITED | {'references': image.pk})}")
+
+
 # --- What the page shows ---------------------------------------------------------------------------------------------
 
 
@@ -270,6 +285,7 @@ def _page_context(member: Membership, form: ComposeForm, given: Any) -> dict[str
         "liked": shelf.liked(member, tasks),
         "has_more": len(tasks) == CARDS,
         "examples": [{"label": _label(example), "query": urlencode(example)} for example in EXAMPLES],
+        "edited": _label(EDITED),
     }
 
 

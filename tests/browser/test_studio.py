@@ -271,6 +271,19 @@ def test_who_comes_first_is_shown_how_to_begin(sign_in, request):
     expect(page.locator("#first")).to_be_hidden()
 
 
+def test_an_example_that_changes_an_image_brings_its_image(sign_in, site, request):
+    page = sign_in()
+    page.goto(request.getfixturevalue("empty_team"))
+    page.locator("#first .examples button").click()
+    page.wait_for_url("**/t/south/?**")
+    expect(page.locator("#prompt")).to_have_value(re.compile("^The lighthouse of image 1"))
+    expect(page.locator("#slots [name=references]")).to_have_count(1)
+    expect(page.locator("#go")).to_contain_text("credits")
+    page.locator("#go").click()
+    expect(page.locator("article.card")).to_have_attribute("data-state", "done", timeout=DONE_MS)
+    assert site.rows("SELECT reference_count FROM flux2web_task ORDER BY id DESC LIMIT 1") == [(1,)]
+
+
 # --- The press --------------------------------------------------------------------------------------------------------------
 
 
