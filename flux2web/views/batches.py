@@ -38,7 +38,7 @@ def retry(request: HttpRequest, member: Membership, batch_id: int) -> HttpRespon
     if isinstance(outcome, Refusal):
         return _refused(request, member, batch, outcome)
     actors.kick_batch(outcome)
-    return _told(request, member, list(access.tasks(member).filter(batch=outcome)), "Sent: {}. Follow them below.")
+    return _told(request, member, list(access.tasks(member).filter(batch=outcome)), "Sent: {}. Follow along below.")
 
 
 def _refused(request: HttpRequest, member: Membership, batch: Batch, refusal: Refusal) -> HttpResponse:

@@ -127,7 +127,7 @@ def _sent(request: HttpRequest, member: Membership, batch: Batch, mark: str) -> 
             "studio/_sent.html",
             {"cards": cards.of(tasks), "key": forms.new_key(), "mark": mark},
         )
-    messages.success(request, f"Sent: {len(tasks)} {'picture' if len(tasks) == 1 else 'pictures'}. Follow them below.")
+    messages.success(request, f"Sent: {len(tasks)} {'picture' if len(tasks) == 1 else 'pictures'}. Follow along below.")
     return redirect(f"{reverse('studio', args=[member.team.slug])}{f'?again={mark}' if mark else ''}")
 
 
