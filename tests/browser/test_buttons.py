@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from ..site import Site
+from .conftest import until
 
 pytestmark = pytest.mark.browser
 DONE_MS = 30_000
@@ -171,6 +172,9 @@ def test_what_takes_longer_than_usual_says_so_and_one_look_brings_it(table, sign
     slow = card(page, "A lamp lit slowly [slow] [silent]")
     expect(slow).to_have_attribute("data-state", "running", timeout=DONE_MS)
     expect(slow.get_by_role("button", name="Look now")).to_be_hidden()
+    grows = "parseFloat(document.querySelector('article.card [data-ring]').getAttribute('stroke-dasharray'))"
+    began = page.evaluate(grows)
+    until(page, f"{grows} > {began}")
     number = int(slow.get_attribute("data-task"))
     asleep = "due_at = datetime('now', '+1 day'), accepted_at = datetime('now', '-5 minutes'), looked_at = NULL"
 

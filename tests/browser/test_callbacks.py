@@ -144,6 +144,32 @@ def test_whatever_is_posted_at_the_address_of_a_task_moves_nothing_and_stands_at
     assert admin.errors == member.errors == []
 
 
+def test_an_answer_that_was_lost_holds_its_credits_until_the_ring_brings_the_picture(sign_in, site, peer):
+    member, watcher = sign_in(), sign_in()
+    held, spent = money(site)
+    peer.answers.append(peer.accept_then_cut)
+    creates, prompt = len(peer.creates), "A bittern whose answer was lost"
+    member.fill("#prompt", prompt)
+    member.press("#prompt", "Control+Enter")
+    for screen in (member, watcher):
+        lost = screen.locator("article.card", has_text=prompt)
+        expect(lost).to_have_attribute("data-state", "uncertain", timeout=DONE_MS)
+        expect(lost).to_contain_text(
+            "Revid may have taken this, then went quiet. Your credits are held; we keep looking."
+        )
+        expect(lost.get_by_role("button", name="Retry")).to_have_count(0)
+    assert money(site) == (held + 10, spent)
+    peer.jobs[peer.accepted[-1]] = "success"
+    ring_at = peer.creates[-1]["callBackUrl"]
+    assert httpx.post(ring_at, content=peer.callback_body(peer.accepted[-1]), trust_env=False).status_code == 200
+    for screen in (member, watcher):
+        found = screen.locator("article.card", has_text=prompt)
+        expect(found).to_have_attribute("data-state", "done", timeout=DONE_MS)
+        expect(found).to_contain_text("Held 10 · charged 10")
+    assert money(site) == (held, spent + 10)
+    assert len(peer.creates) == creates + 1, "nobody asked for it twice"
+
+
 def signed(secret: str, task_id: str) -> dict[str, str]:
     """As kie signs: the task's id and the time, not the body."""
     at = str(int(time.time()))

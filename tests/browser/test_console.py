@@ -83,6 +83,9 @@ def test_a_pause_turns_auto_to_another_and_its_end_turns_it_back(sign_in, site, 
 def test_the_page_shows_what_was_made_today(sign_in, site, made):
     page = sign_in()
     page.goto(site.url + REVID)
+    creates = page.locator("#today .stat", has_text="Creates in 24 hours")
+    expect(creates).to_have_text(re.compile(r"Creates in 24 hours\s*[1-9]\d*\s*[1-9]\d* accepted"))
+    expect(page.locator("#today")).to_contain_text("nobody in line")
     chart = page.locator("#chart-how-long-pictures-took")
     expect(chart).to_contain_text(re.compile(r"[1-9]\d* pictures"))
     chart.locator("summary").click()

@@ -202,6 +202,31 @@ def test_what_one_does_not_take_the_next_takes_and_the_admin_sees_why(sign_in, s
         assert others(member)["Revid"].startswith("paused for")
 
 
+def test_who_chose_one_without_money_is_told_so_and_the_admin_is_alarmed_until_it_is_mended(sign_in, site, revid):
+    member, admin = sign_in(), sign_in()
+    member.select_option("#provider", "revid")
+    expect(member.locator("#go")).to_contain_text("10 credits")
+    revid.answers.append(revid.refuse(402, "balance is insufficient"))
+    made = press(member, "A bobbin at the till")
+    expect(made).to_contain_text("Revid is paused: no money left there. This is not your budget.", timeout=DONE_MS)
+    expect(made).to_contain_text("Held 10")
+    expect(made.get_by_role("link", name="Change the provider")).to_be_visible()
+    assert "insufficient" not in member.content()
+
+    sweep = "from flux2web import alerts; alerts.sweep_accounts()"
+    shell(site, sweep)
+    admin.goto(f"{site.url}/console/")
+    expect(admin.locator("#strip .notice")).to_contain_text("Revid")
+    expect(admin.locator("#matters")).to_contain_text("Revid")
+    pause(admin, site, "Resume")
+    expect(made).to_have_attribute("data-state", "running", timeout=DONE_MS)
+    draw(revid, site, made.get_attribute("id"))
+    expect(made).to_have_attribute("data-state", "done", timeout=DONE_MS)
+    shell(site, sweep)
+    admin.goto(f"{site.url}/console/")
+    expect(admin.locator("#strip .notice", has_text="Revid")).to_have_count(0)
+
+
 def test_what_was_accepted_is_sent_to_nobody_else(sign_in, site, revid):
     member = sign_in()
     revid.default_state = "fail"
