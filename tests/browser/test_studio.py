@@ -253,6 +253,7 @@ def empty_team(site) -> Iterator[str]:
     assert site.manage("shell", "-c", f"{make}; {join}").returncode == 0
     yield f"{site.url}/t/south/"
     site.change("DELETE FROM flux2web_membership WHERE team_id = (SELECT id FROM flux2web_team WHERE slug = 'south')")
+    site.change("UPDATE flux2web_team SET slug = slug || '-' || id WHERE slug = 'south'")
 
 
 def test_who_comes_first_is_shown_how_to_begin(sign_in, request):
