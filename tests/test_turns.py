@@ -222,7 +222,8 @@ def test_no_window_has_more_than_the_allowance_wherever_it_begins(revid):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_card_is_told_of_its_place_once_it_stands_there(north_member, revid):
+def test_a_card_is_told_of_its_place_once_it_stands_there(north_member, revid, settings):
+    settings.REDIS_URL = ""  # one process hears itself
     *_, second, third = [*fill(north_member, 2), task_of(press(north_member))]
     told = []
     stop = bus.subscribe(lambda hint: told.append((hint.task_id, Task.objects.get(pk=hint.task_id).in_line)))
