@@ -159,7 +159,8 @@ def set_account(
     `concurrent` is the exception: None there means no ceiling. `label` says who did it where that is no user.
     """
     with write():
-        account = ProviderAccount.objects.filter(provider=provider, sandbox=False).first() or _new(provider)
+        rows = ProviderAccount.objects.select_for_update(no_key=True).filter(provider=provider, sandbox=False)
+        account = one(rows) or _new(provider)
         before = _facts(account) if account.pk else {}
         if callback_secret is not None:
             account.sealed_callback_secret = seal(callback_secret) if callback_secret else ""
@@ -244,8 +245,8 @@ def seed_sandbox(origin: str) -> None:
         if account is None:
             account = _new(slug, sandbox=True, base_url=base_url)
             account.rate_count, account.rate_s, account.concurrent = 100, 1.0, None
-        account.base_url = base_url
-        account.save()
+            account.save()
+        ProviderAccount.objects.filter(pk=account.pk).update(base_url=base_url)
         _add_key(account, SANDBOX_KEY)
 
 

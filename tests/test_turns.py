@@ -221,6 +221,15 @@ def test_no_window_has_more_than_the_allowance_wherever_it_begins(revid):
     assert len(taken) == 40
 
 
+def test_a_clock_that_was_far_ahead_for_a_moment_holds_nobody_up(revid):
+    ProviderAccount.objects.update(rate_count=2, rate_s=10)
+    revid.refresh_from_db()
+    with time_machine.travel(timezone.now() + timedelta(days=1), tick=False):
+        assert revid.take_call() is None
+    assert [revid.take_call() for _ in range(2)] == [None, None]
+    assert revid.take_call() - timezone.now() < timedelta(seconds=10)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_card_is_told_of_its_place_once_it_stands_there(north_member, revid, settings):
     settings.REDIS_URL = ""  # one process hears itself

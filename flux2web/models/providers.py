@@ -104,7 +104,9 @@ class ProviderAccount(models.Model):
         with write():
             mine = ProviderAccount.objects.select_for_update(no_key=True).filter(pk=self.pk)
             calls = mine.values_list("calls", flat=True).get()
-            now = max([timezone.now().timestamp(), *calls[-1:]])  # another machine's clock may be ahead
+            now = timezone.now().timestamp()
+            calls = [at for at in calls if at <= now + window_s]  # of a clock that was far ahead: not for ever
+            now = max([now, *calls[-1:]])  # another machine's clock may be a little ahead
             free_at = calls[-count] + window_s if len(calls) >= count else now
             if free_at <= now:
                 self.calls = [*calls, now][-count:]
