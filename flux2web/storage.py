@@ -99,6 +99,8 @@ def _same_or_new(row: Reference) -> Reference:
         known = Reference.objects.filter(**same, deleted_at=None).first()
         if known is None:
             row.save(force_insert=True)
+        elif row.made_from_id:
+            Reference.objects.filter(pk=known.pk, made_from=None).update(made_from=row.made_from_id)
         return known or row
 
 

@@ -385,9 +385,20 @@ def test_hiding_asks_as_often_for_many_pictures_as_for_few(cast, north):
     assert not Reference.objects.filter(private=False).exists()
 
 
+def test_an_upload_that_is_used_as_an_image_once_more_is_known_to_be_that_picture(
+    client_for, cleo, open_picture, from_it
+):
+    image = from_it("cleo")
+    Reference.objects.filter(pk=image.pk).update(
+        made_from=None, name="hero.png"
+    )  # as an upload, or of an older release
+    assert from_it("cleo").pk == image.pk
+    assert Reference.objects.get(pk=image.pk).made_from == open_picture
+
+
 def test_where_images_were_made_from_is_known_of_old_ones_by_their_names(north, south, cleo, open_picture):
     old = factories.make_reference(north, user=cleo, name=f"picture-{open_picture.pk}.png")
     for team, name in ((south, old.name), (north, "picture-99999999.png"), (north, "picture-x.png")):
         factories.make_reference(team, name=name)
-    import_module("flux2web.migrations.0017_image_origin").remember(apps, None)
+    import_module("flux2web.migrations.0019_image_origins").remember(apps, None)
     assert list(Reference.objects.exclude(made_from=None).values_list("pk", "made_from")) == [(old.pk, open_picture.pk)]
