@@ -148,7 +148,7 @@ def from_result(member: Membership, result: Result) -> Reference:
 def example(member: Membership) -> Reference:
     """The picture that an empty studio offers to change, as an image of this member's; once, however often it is asked for.
 
-    Raises storage.StorageDown.
+    Raises storage.StorageDown; imaging.BadImage where no picture can be read here now.
     """
     with (settings.BASE_DIR / "static" / EXAMPLE).open("rb") as file:
         return storage.save_reference(member.team, member.user, file, EXAMPLE)

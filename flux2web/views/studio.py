@@ -18,6 +18,7 @@ from .. import (
     cards,
     drafts,
     forms,
+    imaging,
     lifecycle,
     promptbook,
     queries,
@@ -267,7 +268,7 @@ def begin_with_image(request: HttpRequest, member: Membership) -> HttpResponse:
     """The example that comes with an image, which becomes one of this member's."""
     try:
         image = references.example(member)
-    except storage.StorageDown:
+    except (imaging.BadImage, storage.StorageDown):  # nothing is wrong with it: our child or our disk is
         messages.warning(request, forms.STORAGE_DOWN)
         return redirect("studio", member.team.slug)
     return redirect(f"{reverse('studio', args=[member.team.slug])}?{urlencode(EDITED | {'references': image.pk})}")
