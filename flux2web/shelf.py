@@ -279,6 +279,8 @@ def set_private(member: Membership, tasks: Iterable[Task], private: bool) -> Don
 def _set_private(member: Membership, private: bool, ids: list[int]) -> Done:
     if not member.may_make:
         return Done(0, {VIEWER: len(ids)})
+    if private:
+        _lock_with_uses(member, ids)
     seen = _locked(access.tasks(member), ids)
     own = [task for task in seen if task.user_id == member.user_id]
     turned = [task for task in own if task.private != private]
@@ -289,6 +291,13 @@ def _set_private(member: Membership, private: bool, ids: list[int]) -> Done:
         bus.publish_gone(member.team_id, [task.pk for task in turned])
         done = replace(done, images=_hide_images(member, turned))
     return done
+
+
+def _lock_with_uses(member: Membership, ids: list[int]) -> None:
+    """These pictures, and those made from images of them: all before any image, as a press does that tries one again."""
+    uses = TaskReference.objects.filter(reference__made_from__in=ids, reference__user=member.user_id)
+    both = Task.objects.filter(Q(pk__in=ids) | Q(pk__in=uses.values("task")), team=member.team)
+    list(both.select_for_update(no_key=True).order_by("pk").values_list("pk"))
 
 
 def _hide_images(member: Membership, tasks: list[Task]) -> int:
@@ -304,7 +313,7 @@ def _hide_images(member: Membership, tasks: list[Task]) -> int:
     _retagged(
         list(Task.objects.filter(task_references__reference__in=hidden).distinct())
     )  # its name finds them no more
-    return images.count()
+    return images.filter(deleted_at=None).count()
 
 
 def _used_by_others(member: Membership, ids: set[int]) -> set[int]:
