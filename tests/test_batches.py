@@ -244,10 +244,19 @@ class TestCollection:
         assert self.inside(finals) == [again.pk, with_it.pk]
         assert with_it.parent == other
 
-    def test_made_again_by_who_may_only_look_at_it_it_is_in_none(self, member, finals, membership, dan, north):
-        made = walk(task_of(press(member, collection=finals.pk)))
+    def test_made_again_by_who_may_only_look_at_it_it_is_in_none(self, member, finals, membership, dan, north, peer):
+        peer.answers = [peer.refuse(422)]
+        failed = walk(task_of(press(member, collection=finals.pk, provider="revid")))
         Collection.objects.update(access="view")
-        walk(task_of(lifecycle.retry(membership(dan, north), made)))
+        assert walk(task_of(lifecycle.retry(membership(dan, north), failed))).state == State.DONE
+        assert self.inside(finals) == []
+
+    def test_once_it_has_its_picture_further_ones_are_in_none(self, member, finals):
+        made = walk(task_of(press(member, collection=finals.pk)))
+        walk(task_of(lifecycle.retry(member, made)))
+        made.refresh_from_db()
+        for task in lifecycle.more(member, made, price_seen=None).tasks.all():
+            walk(task)
         assert self.inside(finals) == [made.pk]
 
     def test_made_for_one_that_is_deleted_meanwhile_it_is_made_all_the_same(self, member, finals):

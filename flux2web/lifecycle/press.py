@@ -131,8 +131,9 @@ def _ask(quoted: Quote, above: int | None) -> None:
 
 
 def _write_batch(member: Membership, order: Order, key: str, quoted: Quote, again: Mapping[int, int]) -> Batch:
-    references, batch = _own_references(member, order), _new_batch(member, order, key)
+    batch = _new_batch(member, order, key)
     _claim(member, again)
+    references = _own_references(member, order)
     period = ledger.current(member.team, timezone.now())  # which may lock the budget, and tasks are locked before it
     tasks = [
         _new_task(member, cell, batch, period, part, number)
@@ -178,7 +179,9 @@ def _collection(member: Membership, wanted: int | None) -> Collection | None:
 
 
 def _own_references(member: Membership, order: Order) -> dict[int, Reference]:
-    rows = access.references(member).in_bulk(order.references)
+    """Locked, after tasks and before money: nobody hides one while it is being used."""
+    found = access.references(member).filter(pk__in=order.references).select_for_update(of=("self",), no_key=True)
+    rows = {row.pk: row for row in found.order_by("pk")}
     for number, reference_id in enumerate(order.references, 1):
         if reference_id not in rows:
             is_hidden = Reference.objects.filter(pk=reference_id, team=member.team, private=True, deleted_at=None)
@@ -311,7 +314,7 @@ def _anew(member: Membership, task: Task, order: Order, key: str, **how: Any) ->
 
 
 def _more_of(task: Task) -> Order:
-    return replace(order_of(task, parent=task.pk), count=MORE, seed=None)
+    return replace(order_of(task, parent=task.pk), count=MORE, seed=None, collection=None)
 
 
 def again_price(task: Task) -> Quote | Refusal:
@@ -325,8 +328,9 @@ def more_price(task: Task) -> Quote | Refusal:
 
 def order_of(task: Task, *, parent: int | None = None) -> Order:
     private = task.private or None  # made again, what one hid stays hidden
+    collection = None if task.state == State.DONE else task.batch.collection_id  # which has this one's picture already
     order = routing.order_of(task, _reference_ids(task))
-    return replace(order, parent=parent, private=private, collection=task.batch.collection_id)
+    return replace(order, parent=parent, private=private, collection=collection)
 
 
 def _reference_ids(task: Task) -> tuple[int, ...]:
