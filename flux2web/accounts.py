@@ -246,7 +246,8 @@ def seed_sandbox(origin: str) -> None:
             account = _new(slug, sandbox=True, base_url=base_url)
             account.rate_count, account.rate_s, account.concurrent = 100, 1.0, None
             account.save()
-        ProviderAccount.objects.filter(pk=account.pk).update(base_url=base_url)
+        else:
+            ProviderAccount.objects.filter(pk=account.pk).update(base_url=base_url)
         _add_key(account, SANDBOX_KEY)
 
 

@@ -310,9 +310,8 @@ def _hide_images(member: Membership, tasks: list[Task]) -> int:
     ids = {image.pk for image in own}
     hidden = ids - _used_by_others(member, ids)
     Reference.objects.filter(pk__in=hidden).update(private=True)
-    _retagged(
-        list(Task.objects.filter(task_references__reference__in=hidden).distinct())
-    )  # its name finds them no more
+    made_from_them = Task.objects.filter(task_references__reference__in=hidden).distinct()
+    _retagged(list(made_from_them))  # their names find these no more
     return images.filter(deleted_at=None).count()
 
 
