@@ -84,21 +84,18 @@ def again(page: Page, watcher: Page, site: Site, prompt: str, words: str) -> Non
     assert f"task-{parent}" == old
 
 
-def test_what_failed_is_tried_again(table, sign_in, site):
+@pytest.mark.parametrize(
+    ("prompt", "says", "button"),
+    [
+        ("A lamp to try again", "Not charged: 10 returned", "Retry · 10"),
+        ("A lamp taken back", "Cancelled", "Run again · 10"),
+        ("A lamp whose file is gone", "The original is no longer available", "Run again · 10"),
+    ],
+)
+def test_what_gave_no_picture_or_lost_it_is_made_again(table, sign_in, site, prompt, says, button):
     page, watcher = sign_in(), sign_in()
-    expect(card(page, "A lamp to try again")).to_contain_text("Not charged: 10 returned")
-    again(page, watcher, site, "A lamp to try again", "Retry · 10")
-
-
-def test_what_was_cancelled_is_run_again(table, sign_in, site):
-    page, watcher = sign_in(), sign_in()
-    again(page, watcher, site, "A lamp taken back", "Run again · 10")
-
-
-def test_what_lost_its_file_is_run_again(table, sign_in, site):
-    page, watcher = sign_in(), sign_in()
-    expect(card(page, "A lamp whose file is gone")).to_contain_text("The original is no longer available")
-    again(page, watcher, site, "A lamp whose file is gone", "Run again · 10")
+    expect(card(page, prompt)).to_contain_text(says)
+    again(page, watcher, site, prompt, button)
 
 
 def test_what_lost_its_file_is_deleted_on_every_screen_and_comes_back(table, sign_in, site):
