@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.db.models import OuterRef, QuerySet, Subquery
@@ -107,10 +108,10 @@ def _written(member: Membership, cap: Cap, was: Cap, by: User) -> None:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of a team's budget in credits, None for none: its column, how it is said, and what setting it is called."""
+    """A rule of a team's budget: its column, how that is said, and what setting it is called."""
 
     column: str
-    words: Callable[[int | None], str]
+    words: Callable[[Any], str]
     verb: str
 
 
@@ -124,18 +125,18 @@ MEMBER_CAP = Rule("member_cap", limit_words, "set the cap for members of")
 CONFIRM_ABOVE = Rule("confirm_above", confirm_words, "set when presses are confirmed in")
 
 
-def set_rule(team: Team, rule: Rule, credits: int | None, *, was: int | None, by: User) -> Refusal | None:
+def set_rule(team: Team, rule: Rule, to: Any, *, was: Any, by: User) -> Refusal | None:
     """Another value, if it is still what the admin saw. The same again changes nothing."""
-    if credits == was:
+    if to == was:
         return None
     with write():
-        if Budget.objects.filter(pk=team.pk, **{rule.column: was}).update(**{rule.column: credits}):
-            note = f"{rule.words(credits)}. Was: {rule.words(was)}"
+        if Budget.objects.filter(pk=team.pk, **{rule.column: was}).update(**{rule.column: to}):
+            note = f"{rule.words(to)}. Was: {rule.words(was)}"
             Act.objects.record(by, rule.verb, team=team, about=str(team), note=note)
             bus.publish_balance(team.pk)
             return None
         found = Budget.objects.values_list(rule.column, flat=True).get(pk=team.pk)
-    if found == credits:
+    if found == to:
         return None
     said = f"Meanwhile somebody set it: {rule.words(found)}. Save again to set yours."
     return Refusal("conflict", rule.column, said)

@@ -35,7 +35,7 @@ LADDER: list[set[str]] = [
         "inserts",
     },
     {"routing", "cards", "caps", "drafts", "promptbook", "shelf", "teams", "trash", "cleaning", "lost"},
-    {"collecting"},
+    {"collecting", "kinds"},
     {"lifecycle", "audit", "files", "lineage", "twins"},
     {"requests", "statements", "exports", "alerts", "overview", "references"},
     {

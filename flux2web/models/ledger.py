@@ -31,6 +31,7 @@ class Budget(models.Model):
     rolls_over = models.BooleanField(default=True)  # whether what is unused of it outlives the period
     member_cap = models.BigIntegerField(null=True, blank=True)  # a period's, for members without their own; null: none
     confirm_above = models.BigIntegerField(null=True, blank=True)  # of one press: what costs more is asked about first
+    kinds = models.CharField(max_length=40, blank=True, default="", db_default="")  # that are made; empty: all
 
     class Meta:
         constraints = [
