@@ -11,7 +11,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.http import QueryDict
 
-from . import caps
+from . import caps, kinds, pricing
 from .caps import Cap, Rule
 from .fields import DayField, LimitField
 from .models import Budget, Entry, Membership, Team, User
@@ -137,7 +137,8 @@ class RuleForm(forms.Form):
         credits = getattr(self.budget, self.rule.column)
         return "" if credits is None else str(credits)
 
-    def clean_was(self) -> int | None:
+    def clean_was(self) -> Any:
+        """As the column has it."""
         text = self.cleaned_data["was"]
         if text and not (text.isascii() and text.isdigit()):
             raise ValidationError("This form is incomplete. Load the page again.")
@@ -170,6 +171,35 @@ class ConfirmForm(RuleForm):
     confirm_above = LimitField(
         label="Credits per press", required=False, help_text="What costs more is asked about. Empty: never. 0: always."
     )
+
+
+class KindsForm(RuleForm):
+    """Which kinds of picture are made."""
+
+    rule = kinds.RULE
+    was = forms.CharField(max_length=40, required=False, widget=forms.HiddenInput(attrs={"id": False}))
+    kinds = forms.MultipleChoiceField(
+        label="Kinds",
+        choices=[(kinds.code(kind), kinds.name(kind)) for kind in pricing.KINDS],
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={
+            "required": "Leave at least one: else nobody could make a picture.",
+            "invalid_choice": "There is no such kind: %(value)s.",
+        },
+    )
+
+    def clean_was(self) -> str:
+        return self.cleaned_data["was"]
+
+    def clean_kinds(self) -> str:
+        return kinds.column(self.cleaned_data["kinds"])
+
+    @property
+    def ticked(self) -> list[str]:
+        """As sent; else those that are open now."""
+        if isinstance(self.data, QueryDict):
+            return self.data.getlist("kinds")
+        return list(map(kinds.code, kinds.made_in(self.budget)))
 
 
 # --- The ledger ----------------------------------------------------------------------------------------------------

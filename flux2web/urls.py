@@ -127,6 +127,7 @@ team_urls = [
     path("budget/ledger.csv", budget.ledger_csv, name="ledger-csv"),
     path("budget/caps/", budget.team_caps, name="team-caps"),
     path("budget/confirm/", budget.confirm_above, name="confirm-above"),
+    path("budget/kinds/", budget.set_kinds, name="set-kinds"),
     path("exports/", exports.page, name="exports"),
     path("exports/<int:export_id>/", exports.file, name="export-file"),
     path("members/", teams.members, name="members"),

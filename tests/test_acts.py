@@ -123,6 +123,12 @@ ACTS = [
     ),
     (
         "ben",
+        "/t/north/budget/kinds/",
+        {"kinds": "pro-1K"},
+        ("set which kinds are made in", "North", "Pro 1K. Was: every kind"),
+    ),
+    (
+        "ben",
         "/t/north/requests/ASKED/decide/",
         {"verdict": "approve", "amount": "70", "lasts": "period"},
         ("granted a request of", "Dan", "70 credits until the period ends."),

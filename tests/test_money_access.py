@@ -58,6 +58,7 @@ ADDRESSES = [
     ("post", "/t/north/budget/ledger.csv", ADMINS),
     ("post", "/t/north/budget/caps/", ADMINS),
     ("post", "/t/north/budget/confirm/", ADMINS),
+    ("post", "/t/north/budget/kinds/", ADMINS),
     ("get", "/t/north/exports/", VIEWERS),
     ("get", "/t/north/exports/BENS_FILE/", BENS),
     ("get", "/t/south/exports/BENS_FILE/", dict.fromkeys(PEOPLE, NOTHING) | {"nobody": SIGNS_IN}),

@@ -75,6 +75,7 @@ FORMS = [
     ),
     ("ben", "/t/north/budget/caps/", {"member_cap": "70", "was": ""}, {"member_cap": "limit", "was": "was"}),
     ("ben", "/t/north/budget/confirm/", {"confirm_above": "70", "was": ""}, {"confirm_above": "limit", "was": "was"}),
+    ("ben", "/t/north/budget/kinds/", {"kinds": "pro-1K", "was": ""}, {"kinds": "choice", "was": "was"}),
     ("ben", "/t/north/members/CLEO/cap/", CAP, {"cap": "limit", "was": "was"}),
     ("ben", "/t/north/members/caps/", {"cap": "70", "ids": "CLEO"}, {"cap": "limit", "ids": "number"}),
     (

@@ -16,9 +16,9 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from .. import access, actors, caps, charts, exports, queries, sheets, spend
+from .. import access, actors, caps, charts, exports, kinds, queries, sheets, spend
 from ..caps import Month
-from ..forms_budget import WORDS, ConfirmForm, LedgerForm, TeamCapForm
+from ..forms_budget import WORDS, ConfirmForm, KindsForm, LedgerForm, TeamCapForm
 from ..models import Budget, CreditRequest, Entry, Membership, Role, Usage
 from ..money import credits_text, format_credits
 from ..orders import Refusal
@@ -91,6 +91,7 @@ def budget_page(
     *,
     cap_form: TeamCapForm | None = None,
     confirm_form: ConfirmForm | None = None,
+    kinds_form: KindsForm | None = None,
     status: int = 200,
 ) -> HttpResponse:
     """A filter that says nothing is refused in words, beside the lines that the others leave."""
@@ -104,6 +105,7 @@ def budget_page(
         "heirs": caps.heirs(budget, month),
         "cap_form": cap_form or TeamCapForm(budget=budget),
         "confirm_form": confirm_form or ConfirmForm(budget=budget),
+        "kinds_form": kinds_form or KindsForm(budget=budget),
         "filters": filters,
         "lines": ledger_lines(found.rows),
         "next": found.next,
@@ -180,6 +182,16 @@ def _confirm_said(above: int | None) -> str:
         return "No press is confirmed first."
     which = f"A press that costs more than {credits_text(above)}" if above else "Every press"
     return f"{which} is confirmed first."
+
+
+@require_POST
+@access.team(Role.ADMIN)
+def set_kinds(request: HttpRequest, member: Membership) -> HttpResponse:
+    form = KindsForm(request.POST, budget=member.team.budget)
+    if not (form.is_valid() and form.save(member.user)):
+        return budget_page(request, member, kinds_form=form, status=422)
+    messages.success(request, f"{member.team} makes {kinds.words(form.cleaned_data['kinds'])}.")
+    return redirect("budget", member.team.slug)
 
 
 # --- The ledger as a file ------------------------------------------------------------------------------------------
