@@ -14,7 +14,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.utils.datastructures import MultiValueDict
 from django.utils.functional import cached_property
 
-from . import access, collecting, imaging, prompts, routing, storage
+from . import access, collecting, imaging, kinds, prompts, routing, storage
 from .fields import CreditsField
 from .models import Membership, Reference, Task
 from .orders import COUNT_MAX, PICTURES_MAX, Cell, Order, Quote, Refusal
@@ -359,6 +359,17 @@ class ComposeForm(forms.Form):
     # --- what the page shows -------------------------------------------------------------------------------------------
 
     @property
+    def families(self) -> list[tuple[str, str]]:
+        """Those that the team makes, and what was chosen nevertheless."""
+        made = {family for family, _ in kinds.made_in(self.member.team.budget)} | {self._given("family")}
+        return [choice for choice in FAMILIES if choice[0] in made]
+
+    @property
+    def resolutions(self) -> list[str]:
+        made = {size for _, size in kinds.made_in(self.member.team.budget)} | {self._given("resolution")}
+        return [size for size in RESOLUTIONS if size in made]
+
+    @property
     def visibility(self) -> str:
         """Who is to see it, as chosen, or as the team has it."""
         given = self._given("private")
@@ -408,7 +419,8 @@ def price(member: Membership, given: Mapping[str, Any]) -> Quote | Refusal:
     data.pop("prompt", None)  # judged when it is sent, not while it is written
     form = ComposeForm(data, member=member, draft=True)
     if form.is_valid():
-        return routing.quote(form.order())
+        order = form.order()
+        return kinds.refusal(member, order) or routing.quote(order)
     field, message = form.problems[0]
     return Refusal("input", field, message)
 

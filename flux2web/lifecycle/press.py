@@ -11,7 +11,7 @@ from django.db import IntegrityError
 from django.db.models import F
 from django.utils import timezone
 
-from .. import access, bus, collecting, faults, ledger, routing, search, storage
+from .. import access, bus, collecting, faults, kinds, ledger, routing, search, storage
 from ..models import (
     Batch,
     Collection,
@@ -65,7 +65,7 @@ def create(
     known = _same_press(member, order, key)
     if known is not None:
         return known
-    quoted = routing.quote(order)
+    quoted = kinds.refusal(member, order) or routing.quote(order)
     if isinstance(quoted, Refusal):
         return quoted
     if price_seen is not None and quoted.total > price_seen:
