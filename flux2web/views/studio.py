@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -19,6 +19,7 @@ from .. import (
     drafts,
     forms,
     imaging,
+    kinds,
     lifecycle,
     promptbook,
     queries,
@@ -40,11 +41,12 @@ from .context import purse
 CARDS = 24
 COUNTS = [str(number) for number in range(1, COUNT_MAX + 1)]
 STATUS = {"conflict": 409}  # every other refusal is a 422
-LIMITS = ("budget", "cap", "own")  # refusals that are said at the button, as is what is only asked about:
+LIMITS = ("budget", "cap", "own", "kind")  # refusals that are said at the button, as is what is only asked about:
 AT_THE_BUTTON = (*LIMITS, "confirm")  # nothing is wrong with the form
 # What may make an order cheaper: field, values to try in this order, and what its button says.
 CHEAPER = {"count": ["4", "2", "1"], "resolution": ["1K"], "family": ["pro"]}
 CHEAPER_LABELS = {"count": "Make {} instead", "resolution": "In {} instead", "family": "With Pro instead"}
+INSTEAD = (*CHEAPER, "also_family", "price")  # what an offer's button may change
 EXAMPLES = [
     {"prompt": "Harbour at dawn, flat gouache, five layers of hills, pale sun", "aspect_ratio": "16:9"},
     {"prompt": "A glazed stoneware bowl on a linen cloth, morning light from the left", "aspect_ratio": "4:3"},
@@ -91,12 +93,11 @@ def _mark(form: ComposeForm) -> str:
 
 
 def _instead(given: QueryDict) -> QueryDict:
-    """The form with the one change that a cheaper offer's button names."""
-    name, _, value = given.get("instead", "").partition("=")
-    if name not in CHEAPER:
-        return given
+    """The form with the changes that an offer's button names."""
     given = given.copy()
-    given[name] = value
+    for name, value in parse_qsl(given.get("instead", ""), keep_blank_values=True):
+        if name in INSTEAD:
+            given[name] = value
     return given
 
 
@@ -187,7 +188,7 @@ def _initial(member: Membership, given: QueryDict) -> dict[str, Any]:
         if name in given and name not in ("key", "price")
     }
     if FILLING.isdisjoint(given):
-        return {**DEFAULTS, **_shown(drafts.kept(member)), **said}
+        return {**_defaults(member), **_shown(drafts.kept(member)), **said}
     what = given.get("what", "all")
     draft = _shown(drafts.kept(member)) if what in PARTS else {}
     if what == "prompt":
@@ -195,7 +196,13 @@ def _initial(member: Membership, given: QueryDict) -> dict[str, Any]:
     if what == "image":
         said["references"] = list(dict.fromkeys([*draft.get("references", []), *said.get("references", [])]))
     filled = {**_like(member, given.get("like"), what), **_drafted(member, given.get("draft"))}
-    return {**DEFAULTS, **draft, **filled, **_from_shelf(member, given.get("saved")), **said}
+    return {**_defaults(member), **draft, **filled, **_from_shelf(member, given.get("saved")), **said}
+
+
+def _defaults(member: Membership) -> dict[str, Any]:
+    """With a kind that the team makes."""
+    family, resolution = kinds.made_in(member.team.budget)[0]
+    return DEFAULTS | {"family": family, "resolution": resolution}
 
 
 def _shown(draft: dict[str, Any]) -> dict[str, Any]:
@@ -329,6 +336,8 @@ def _quote_context(member: Membership, given: Any) -> dict[str, Any]:
     context |= _said_of(quoted, given) if isinstance(quoted, Quote) else {}
     if isinstance(quoted, Quote) and given.get("asks") == "1" and not short:
         context["question"] = _question(member, quoted, given)
+    if isinstance(quoted, Refusal) and quoted.kind == "kind" and member.may_make:
+        context["offered"] = _open_ones(member, given)
     if not short or not member.may_make:
         return context
     people = requests.deciders(member.team, member.user, mine.binding.name)
@@ -375,6 +384,18 @@ def _cheaper(member: Membership, given: Any, most: int) -> list[dict[str, Any]]:
         if name not in fitting and isinstance(quoted, Quote) and quoted.total <= most:
             fitting[name] = {"change": f"{name}={value}", "label": CHEAPER_LABELS[name].format(value), "quote": quoted}
     return list(fitting.values())
+
+
+def _open_ones(member: Membership, given: Any) -> list[dict[str, Any]]:
+    """The same as each kind that the team makes."""
+    offered = []
+    for family, resolution in kinds.made_in(member.team.budget):
+        changed = {"family": family, "resolution": resolution, "also_family": ""}
+        quoted = forms.price(member, {**_plain(given), **changed})
+        if isinstance(quoted, Quote):
+            change = urlencode({**changed, "price": quoted.total})
+            offered.append({"change": change, "label": f"{kinds.name((family, resolution))} instead", "quote": quoted})
+    return offered
 
 
 def _plain(given: Any) -> dict[str, Any]:
