@@ -228,3 +228,45 @@ def test_at_80_and_at_95_percent_a_slim_banner_says_so_once_and_the_header_says_
     cleo.locator("#balance a").click()
     cleo.wait_for_url("**/t/north/usage/")
     leave(site, 5_000)
+
+
+@pytest.fixture
+def only(sign_in, site):
+    """only("Pro 1K"): the owner leaves these kinds open on the budget page; afterwards all are."""
+    owner = sign_in()
+    kinds = ["Pro 1K", "Pro 2K", "Flex 1K", "Flex 2K"]
+
+    def leave_open(*wanted: str) -> None:
+        owner.goto(f"{site.url}/t/north/budget/")
+        for kind in kinds:
+            owner.locator("#kinds").get_by_label(kind).set_checked(kind in wanted)
+        assert_clear(owner)
+        owner.click("#kinds button")
+        expect(owner.locator("#notices")).to_contain_text("North makes")
+
+    yield leave_open
+    leave_open(*kinds)
+
+
+def test_a_kind_that_is_closed_while_one_composes_is_said_and_another_goes_with_one_press(site, cleo, only):
+    leave(site, 500)
+    cleo.goto(f"{site.url}/t/north/?count=1&provider=revid")
+    cleo.fill("#prompt", "A ladder that is closed")
+    choose(cleo, family="flex", resolution="1K")
+    expect(cleo.locator("#go")).to_contain_text("25 credits")
+    only("Pro 1K", "Pro 2K")
+    cleo.click("#go")
+    said = "North does not make Flex 1K: its admins have left open Pro 1K and Pro 2K."
+    expect(cleo.locator("#short")).to_have_text(said)
+    expect(cleo.locator("#short")).to_be_focused()
+    expect(cleo.locator("#prompt")).to_have_value("A ladder that is closed")
+    assert_clear(cleo)
+    cleo.get_by_role("button", name="Pro 2K instead · 15 credits").click()
+    made = cleo.locator("article.card", has_text="A ladder that is closed")
+    expect(made).to_have_attribute("data-state", "done", timeout=DONE_MS)
+    query = "SELECT family, resolution, charged_credits FROM flux2web_task WHERE prompt = ?"
+    assert site.rows(query, "A ladder that is closed") == [("pro", "2K", 15)]
+
+    # A form that opens from now on has no Flex in it.
+    cleo.goto(f"{site.url}/t/north/?family=pro")
+    expect(cleo.locator("#field-family label")).to_have_text(["Pro"])
