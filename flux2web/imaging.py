@@ -776,6 +776,10 @@ def convert(data: bytes, form: str) -> Picture:
     return _children.ask(form, data, CHILD_TIMEOUT_S)[0]
 
 
+class NoAnswer(BadImage):
+    """The child died or took too long, twice: the picture may be made to do that, or our machine is at fault."""
+
+
 class _ChildDied(Exception):
     """No answer: killed, out of memory, out of time, or talking nonsense."""
 
@@ -859,7 +863,7 @@ class _Children:
             except _ChildDied:
                 if time.monotonic() >= give_up:
                     break
-        raise BadImage(UNSAFE)
+        raise NoAnswer(UNSAFE)
 
     def _ask_one(self, task: str, data: bytes, timeout_s: float) -> dict[int, Picture]:
         with self._free:

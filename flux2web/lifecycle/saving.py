@@ -30,6 +30,8 @@ def save(task_id: int) -> Next | None:
         stored = storage.store_result(task, data)
     except http.FetchFailed as error:
         return _fetch_failed(task, error)
+    except imaging.NoAnswer as error:
+        return _not_decoded(task, error)
     except imaging.BadImage as error:
         return _bad_picture(task, error)
     except (storage.StorageDown, OSError) as error:
@@ -70,6 +72,14 @@ def _bad_picture(task: Task, error: imaging.BadImage) -> Next | None:
     health.count_failure(task.account_id, "no_picture")  # type: ignore[arg-type]
     storage.forget_spooled(task)
     if moves.is_unreadable_for_good(task, "fetch", str(error)):
+        return _lost(task, str(error))
+    return moves.again(task, pace.backoff_s(task.strikes), strikes=task.strikes + 1)
+
+
+def _not_decoded(task: Task, error: imaging.NoAnswer) -> Next | None:
+    """Perhaps our own fault (no memory, a machine at its limit): the bytes stay spooled, and only time gives up."""
+    log.error("a picture was not decoded", task_id=task.pk)
+    if task.waited_s > settings.SAVING_LIMIT_S:
         return _lost(task, str(error))
     return moves.again(task, pace.backoff_s(task.strikes), strikes=task.strikes + 1)
 
