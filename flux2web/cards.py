@@ -172,7 +172,7 @@ class Card:
             return ""
         order = routing.order_of(task, range(task.reference_count))  # who is able goes by how many images they are
         found = routing.candidates(order, self._market())
-        able = [each for each in found if each.price.credits <= task.price_credits]
+        able = [each for each in found if routing.covers(task, each)]
         return _pauses(able) if able else _nobody(task)
 
     @property

@@ -266,6 +266,11 @@ def choose(task: Task, order: Order, *, refused_by: Iterable[int]) -> Candidate 
     for candidate in candidates(order):
         if candidate.paused or candidate.account.pk in refused_by:
             continue
-        if candidate.price.credits <= task.price_credits:
+        if covers(task, candidate):
             return candidate
     return None
+
+
+def covers(task: Task, candidate: Candidate) -> bool:
+    """Whether a task's hold is enough there. Whose price it is takes it at that: one edited later changes nothing."""
+    return candidate.account.provider == task.quoted_provider or candidate.price.credits <= task.price_credits
