@@ -9,7 +9,7 @@ from django.db import InterfaceError, OperationalError
 from django.test import override_settings
 from django.utils import timezone
 
-from flux2web import accounts, bus, lifecycle, storage
+from flux2web import accounts, bus, imaging, lifecycle, storage
 from flux2web.cards import Card
 from flux2web.models import Attempt, Batch, Entry, Event, Price, ProviderAccount, ProviderKey, Reference, State, Task
 from flux2web.orders import Refusal
@@ -148,6 +148,12 @@ class TestCreating:
 
     def test_a_price_edited_later_changes_no_existing_task(self, task, peer, north):
         Price.objects.update(credits=1)
+        peer.default_state = "success"
+        assert walk(task).charged_credits == 10
+        assert sums(north) == (1000, 0, 10)
+
+    def test_a_price_that_rose_sends_nobody_away_who_held_the_old_one(self, task, peer, north):
+        Price.objects.update(credits=99)
         peer.default_state = "success"
         assert walk(task).charged_credits == 10
         assert sums(north) == (1000, 0, 10)
@@ -629,6 +635,17 @@ class TestLimits:
         waiting = look(age(task, waited_s=0))
         assert (waiting.state, waiting.waited_s, peer.creates) == (State.QUEUED, 0, [])
 
+    def test_a_pause_while_one_stood_in_line_counts_from_then_on(self, task, revid):
+        revid.concurrent = 0
+        revid.rate_count, revid.rate_s = 1, 3600
+        revid.save()
+        revid.take_call()
+        assert look(task).in_line
+        accounts.pause(revid, Kind.MAINTENANCE, "closed")
+        hour_ago = timezone.now() - timedelta(hours=1)
+        assert look(age(task, looked_at=hour_ago, state_since=hour_ago)).waited_s == 0
+        assert look(age(task, looked_at=hour_ago, state_since=hour_ago)).waited_s > 0
+
     def test_a_ceiling_of_tasks_at_once_is_kept(self, member, revid, peer):
         revid.concurrent = 2
         revid.save()
@@ -765,6 +782,23 @@ class TestSaving:
         assert peer.fetches == 1  # the bytes wait on our disk
         assert look(task).state == State.DONE
         assert sums(north) == (1000, 0, 10)
+
+    def test_a_child_of_ours_that_dies_loses_no_picture_that_was_paid_for(self, saving, peer, north, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr(imaging, "_children", imaging._Children(1))
+            patch.setattr(imaging.sys, "executable", "/bin/false")
+            for _ in range(6):
+                assert look(saving).state == State.SAVING
+        assert peer.fetches == 1  # the bytes wait on our disk
+        assert walk(saving).state == State.DONE
+        assert sums(north) == (1000, 0, 10)
+
+    def test_a_picture_that_kills_every_child_ends_with_its_time(self, saving, north, monkeypatch):
+        monkeypatch.setattr(imaging, "_children", imaging._Children(1))
+        monkeypatch.setattr(imaging.sys, "executable", "/bin/false")
+        task = look(age(saving, waited_s=10**5))
+        assert (task.state, task.fail_code) == (State.FAILED, "result_lost")
+        assert sums(north) == (1000, 0, 0)
 
     def test_an_address_inside_our_network_is_refused(self, saving, north):
         age(saving, result_urls=["http://169.254.169.254/latest/meta-data"])

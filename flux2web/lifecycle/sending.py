@@ -92,7 +92,7 @@ def _was_stopped(task: Task) -> bool:
 
 def _blocked(task: Task) -> Next | None:
     """No account may take it. Only this waiting counts against the limit; waiting for a turn does not."""
-    waited_s = task.waited_s + task.gap_s  # type: ignore[attr-defined]
+    waited_s = task.waited_s + (0 if task.stood_in_line else task.gap_s)  # type: ignore[attr-defined]
     if waited_s > settings.QUEUED_LIMIT_S:
         message = "No provider could take this for a quarter of an hour. Try again later, or ask a site admin."
         return moves.fail(task, Kind.MAINTENANCE, message, cause="limit", came_from=(State.QUEUED,))
