@@ -128,7 +128,8 @@ def makes_owner(invite: Invite) -> bool:
 def change_member(member: Membership, by: Membership, role: Role | None) -> Refusal | None:
     """Give `member` a role, or (None) take them out of the team. At once: their open pages are told to look again."""
     with write():
-        Team.objects.select_for_update().get(pk=member.team_id)  # two owners may not remove each other at once
+        # Two owners may not remove each other at once; who inserts a row of the team's need not wait for that.
+        Team.objects.select_for_update(no_key=True).get(pk=member.team_id)
         if not Membership.objects.filter(pk=member.pk).exists():
             return Refusal("role", "role", f"{member.user} is not in {member.team} any more.")
         member.refresh_from_db()

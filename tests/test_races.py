@@ -14,8 +14,8 @@ import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
-from flux2web import audit, ledger, lifecycle, promptbook
-from flux2web.models import Batch, Budget, Entry, Membership, Period, Result, SavedPrompt, State, Task, Usage
+from flux2web import audit, caps, ledger, lifecycle, promptbook, requests, teams
+from flux2web.models import Batch, Budget, Entry, Membership, Period, Result, Role, SavedPrompt, State, Task, Usage
 from flux2web.orders import Refusal
 
 from . import factories
@@ -126,6 +126,21 @@ def test_a_failed_picture_retried_alone_and_with_its_batch_at_once_is_retried_on
         assert all(task.children.count() <= 1 for task in failed)
         assert any(task.children.exists() for task in failed)
     assert sums(north)[1] == 10 * Task.objects.exclude(parent=None).count()
+
+
+def test_roles_caps_and_requests_changed_at_once_wait_for_each_other_and_end(member, north, ana, membership):
+    owner, cap = Membership.objects.get(team=north, user=ana), caps.Cap()
+
+    def ask(number):
+        what = {"limit": "cap", "amount": 10, "reason": "", "draft": None, "price_seen": None, "sends_itself": False}
+        return requests.ask(member, key=f"r{number}", **what)
+
+    for _ in range(4):
+        jobs = [partial(teams.change_member, member, owner, role) for role in (Role.ADMIN, Role.MEMBER) * 6]
+        jobs += [partial(caps.set_cap, member, caps.Cap(to), was=cap, by=ana) for to in range(100, 112)]
+        jobs += [partial(ask, number) for number in range(12)]
+        at_once(jobs, threads=12)
+        cap = caps.Cap.of(Membership.objects.get(pk=member.pk))
 
 
 def test_64_posts_of_one_grant_are_one(north, ana):
