@@ -12,7 +12,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
 from . import bus, periods, spend
-from .ledger.limits import cap_of
+from .ledger.limits import cap_of, warn_anew
 from .models import Act, Budget, Membership, Period, Tally, Team, Usage, User, write
 from .models.teams import MAKERS
 from .money import credits_text, format_credits
@@ -102,6 +102,7 @@ def set_caps(team: Team, ids: Collection[int], cap: Cap, *, by: User) -> list[Me
 
 
 def _written(member: Membership, cap: Cap, was: Cap, by: User) -> None:
+    warn_anew(member.team_id, [member.user_id])
     Act.objects.record(by, "set the cap of", team=member.team, about=str(member.user), note=f"{cap}. Was: {was}")
     bus.publish_balance(member.team_id)
 
@@ -130,6 +131,8 @@ def set_rule(team: Team, rule: Rule, to: Any, *, was: Any, by: User) -> Refusal 
     if to == was:
         return None
     with write():
+        if rule is MEMBER_CAP:
+            warn_anew(team.pk)  # before the budget is locked, as whoever holds credits has it
         if Budget.objects.filter(pk=team.pk, **{rule.column: was}).update(**{rule.column: to}):
             note = f"{rule.words(to)}. Was: {rule.words(was)}"
             Act.objects.record(by, rule.verb, team=team, about=str(team), note=note)

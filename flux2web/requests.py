@@ -260,6 +260,7 @@ def _raise_cap(member: Membership, by: int) -> None:
     cap = cap_of(member, Budget.objects.get(pk=member.team_id))
     if cap is not None:
         Membership.objects.filter(pk=member.pk).update(cap=min(cap + by, CREDITS_MAX))
+        ledger.warn_anew(member.team_id, [member.user_id])
     bus.publish_balance(member.team_id)
 
 

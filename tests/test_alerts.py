@@ -9,7 +9,8 @@ import time_machine
 from django.db.models import F
 from django.utils import timezone
 
-from flux2web import accounts, alerts, ledger
+from flux2web import accounts, alerts, caps, ledger, requests
+from flux2web.caps import Cap
 from flux2web.clock import Clock
 from flux2web.models import Budget, Membership, Notice, Period, State, Usage, write
 from flux2web.providers.base import Kind
@@ -63,6 +64,28 @@ def test_levels_are_reached_exactly(north, cleo, used, level):
     use(north, cleo, used)
     sweep()
     assert Usage.objects.get(user=cleo).warned_percent == level
+
+
+@pytest.mark.parametrize("how", ["member", "members", "team", "request"])
+def test_under_a_raised_cap_one_is_warned_again(north, ben, cleo, membership, how):
+    member = cap(cleo, None if how == "team" else 100)
+    Budget.objects.update(member_cap=100)
+    use(north, cleo, 96)
+    assert len(sweep()) == 1
+    if how == "member":
+        caps.set_cap(member, Cap(200), was=Cap(100), by=ben)
+    elif how == "members":
+        caps.set_caps(north, [member.pk], Cap(200), by=ben)
+    elif how == "team":
+        caps.set_rule(north, caps.MEMBER_CAP, 200, was=100, by=ben)
+    else:
+        row = requests.ask(
+            member, key="r", price_seen=None, limit="cap", amount=100, reason="", sends_itself=False, draft=None
+        )
+        requests.approve(row, by=ben, amount=100, lasts=True, note="")
+    assert sweep() == []
+    use(north, cleo, 99)
+    assert sweep() == ["Cleo: You have used 195 of 200 credits this period: 97\xa0%. Renews on 1 December."]
 
 
 def test_80_and_then_95_are_two_warnings_and_no_more(north, cleo):

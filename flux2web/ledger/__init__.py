@@ -6,7 +6,7 @@ Rows are locked in one order, always: task, the member's usage, the team's budge
 
 from .book import SYSTEM
 from .entries import adjust, grant, hold, refund, release, revoke, same, settle
-from .limits import Left, Limit, cap_of, give_extra, left, refusal
+from .limits import Left, Limit, cap_of, give_extra, left, refusal, warn_anew
 from .months import PeriodEnded, current, renew_due, set_rules
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     "same",
     "set_rules",
     "settle",
+    "warn_anew",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -123,6 +124,12 @@ def give_extra(member: Membership, period: Period, credits: int) -> None:
     Usage.objects.get_or_create(period=period, user_id=member.user_id)
     Usage.objects.filter(period=period, user_id=member.user_id).update(extra=F("extra") + credits, warned_percent=0)
     bus.publish_balance(member.team_id)
+
+
+def warn_anew(team_id: int, users: Collection[int] | None = None) -> None:
+    """Their limit (None: everyone's) is another now: who used most of the old one is warned by this one."""
+    rows = Usage.objects.filter(period__in=Budget.objects.filter(pk=team_id).values("period"))
+    (rows if users is None else rows.filter(user__in=users)).update(warned_percent=0)
 
 
 def refusal(left: Left, total: int) -> Refusal:
