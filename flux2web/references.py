@@ -104,8 +104,10 @@ def rename(member: Membership, reference: Reference, name: str) -> None:
     """Raises Refused."""
     name = name_of(name)
     _check_decides(member, reference)
-    if not access.references(member).filter(pk=reference.pk).update(name=name):
-        raise Refused(GONE)
+    with write():
+        if not access.references(member).filter(pk=reference.pk).update(name=name):
+            raise Refused(GONE)
+        _found_by_name(reference)
 
 
 def _check_decides(member: Membership, reference: Reference) -> None:
@@ -160,7 +162,12 @@ def share(member: Membership, reference: Reference) -> None:
         raise Refused("Only who uploaded it can show it to the team.")
     with write():
         access.references(member).filter(pk=reference.pk).update(private=False)
-        search.put(shelf.words_of(Task.objects.filter(task_references__reference=reference)))  # its name finds them now
+        _found_by_name(reference)
+
+
+def _found_by_name(reference: Reference) -> None:
+    """The pictures made from it, by the name that it has now."""
+    search.put(shelf.words_of(Task.objects.filter(task_references__reference=reference)))
 
 
 # --- Open addresses --------------------------------------------------------------------------------------------------------

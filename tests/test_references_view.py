@@ -9,7 +9,7 @@ import pytest
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
-from flux2web import audit, http, imaging, references, storage
+from flux2web import audit, http, imaging, references, search, storage
 from flux2web.models import Hosting, Reference, State
 
 from . import factories
@@ -176,6 +176,14 @@ def test_it_gets_another_name_of_which_nothing_is_markup(client_for, cleo, vase)
     vase.refresh_from_db()
     assert vase.name == "<b>Blue</b> vase"
     assert "&lt;b&gt;Blue" in text(client.get(f"{LIBRARY}{vase.pk}/"))
+
+
+def test_its_new_name_finds_the_pictures_made_from_it_and_the_old_one_no_more(client_for, cleo, north, vase):
+    client = client_for(cleo)
+    task = factories.make_task(north, user=cleo, state="done", references=[vase])
+    for name, found in (("amphora", [task.pk]), ("bowl", [])):
+        client.post(f"{LIBRARY}{vase.pk}/rename/", {"name": name})
+        assert search.find(north.pk, search.parse("amphora")) == found
 
 
 @pytest.mark.parametrize(("name", "said"), [("", "Give the image a name."), ("x" * 121, "has 121"), (" \0 ", "name")])
