@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from flux2web import audit, ledger, requests
-from flux2web.models import Act, Budget, CreditRequest, Membership, Role, Task
+from flux2web.models import Act, Budget, CreditRequest, Membership, Role, Task, Team
 from flux2web.orders import Cell
 
 from . import factories
@@ -214,6 +214,37 @@ def test_the_inbox_shows_what_one_needs_to_decide(client_for, ben, request_of, n
     assert f"/t/north/references/{reference.pk}/thumb" in page
     assert re.search(r'name="amount" value="1234"', page)
     assert re.search(r'name="lasts" value="period" checked', page)
+
+
+@pytest.mark.parametrize(
+    ("private", "by_default", "is_hidden"), [(True, False, True), (None, True, True), (False, True, False)]
+)
+def test_what_is_for_its_author_alone_is_not_shown_to_who_decides(
+    client_for, ben, sam, north, request_of, decide, private, by_default, is_hidden
+):
+    Team.objects.update(private_by_default=by_default)
+    request = request_of(draft=order(count=8, private=private))
+    console = request_of(limit="team", draft=order(count=8, private=private))
+    decide(request, verdict="decline")
+    for page in (client_for(ben).get(INBOX), client_for(sam).get("/console/requests/")):
+        assert ("A quiet harbour" in text(page)) is not is_hidden
+        assert ("its author keeps these pictures to themselves" in text(page)) is is_hidden
+        assert "8 pictures" in text(page)
+    assert client_for(sam).get("/console/requests/").content.decode().count(f"request-{console.pk}-title")
+
+
+def test_whoever_asked_sees_what_for(client_for, ben, north, membership):
+    requests.ask(
+        membership(ben, north),
+        key="own",
+        price_seen=80,
+        limit="team",
+        amount=30,
+        reason="",
+        sends_itself=False,
+        draft=order(count=8, private=True),
+    )
+    assert "A quiet harbour" in text(client_for(ben).get(INBOX))
 
 
 def test_of_a_matrix_every_picture_is_counted(request_of, client_for, ben):

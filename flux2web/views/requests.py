@@ -28,6 +28,7 @@ DECIDED = 30  # a page
 PROMPT_CHARS = 200
 STATUS = {"conflict": 409, "role": 403}  # every other refusal is a 422
 State = CreditRequest.State
+HIDDEN = "Not shown: its author keeps these pictures to themselves."
 
 
 # --- What the inbox shows -------------------------------------------------------------------------------------------
@@ -39,6 +40,7 @@ class Row:
 
     request: CreditRequest
     order: Order | None
+    is_hidden: bool  # what it is for is seen by its author only
     references: list[Reference]
     used: int
     limit: int | None  # what the member may use this period, extra included; None where nothing caps them
@@ -51,6 +53,8 @@ class Row:
 
     @property
     def prompt(self) -> str:
+        if self.is_hidden:
+            return HIDDEN
         return shortened(self.order.prompt, PROMPT_CHARS) if self.order else ""
 
     @property
@@ -79,6 +83,7 @@ def rows_of(found: Sequence[CreditRequest], viewer: User, bound: DecisionForm | 
         Row(
             request=row,
             order=orders[row.pk],
+            is_hidden=_is_hidden(row, orders[row.pk], viewer),
             references=_own(references, orders[row.pk], row.team_id, viewer),
             used=used[row.pk].used,
             limit=_limit(row, members.get((row.team_id, row.user_id)), used[row.pk]),
@@ -87,6 +92,12 @@ def rows_of(found: Sequence[CreditRequest], viewer: User, bound: DecisionForm | 
         )
         for row in found
     ]
+
+
+def _is_hidden(row: CreditRequest, order: Order | None, viewer: User) -> bool:
+    if order is None or viewer.pk == row.user_id:
+        return False
+    return row.team.private_by_default if order.private is None else order.private
 
 
 def _members(found: Iterable[CreditRequest]) -> dict[tuple[int, int], Membership]:
