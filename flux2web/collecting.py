@@ -191,6 +191,7 @@ def _collect(member: Membership, row: Collection, ids: list[int]) -> Done:
         [CollectionItem(collection=row, task_id=pk, added_by=member.user) for pk in fresh]
     )
     _resize(row, len(fresh))
+    _tell(row, fresh)
     return _done(len(pictures), {GONE: len(ids) - len(seen), NO_PICTURE: len(seen) - len(pictures)})
 
 
@@ -201,10 +202,17 @@ def take_out(member: Membership, collection: Collection, tasks: Iterable[Task]) 
 
 def _take_out(member: Membership, row: Collection, ids: list[int]) -> Done:
     seen = set(access.tasks(member).filter(pk__in=ids).values_list("pk", flat=True))
+    _tell(row, row.items.filter(task__in=seen).values_list("task_id", flat=True))
     gone, _ = row.items.filter(task__in=seen).delete()
     _resize(row, -gone)
     Collection.objects.filter(pk=row.pk, cover__in=seen).update(cover=None)
     return _done(len(seen), {GONE: len(ids) - len(seen)})
+
+
+def _tell(row: Collection, ids: Iterable[int]) -> None:
+    """The pages of these pictures say in which collections they are."""
+    for pk in ids:
+        bus.publish_task(row.team_id, pk)
 
 
 def place(task: Task, collection_id: int | None) -> None:
