@@ -92,7 +92,7 @@ def test_the_form_offers_what_is_made_and_begins_with_it(client_for, cleo, revid
     page = text(client_for(cleo).get(STUDIO))
     assert choices(page, "family") == ["flex"]
     assert choices(page, "resolution") == ["1K"]
-    assert not choices(page, "also_family")
+    assert re.search(r'id="field-also_family" hidden', page)
     assert value(page, "price") == "25"
 
 

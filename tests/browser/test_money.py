@@ -255,6 +255,7 @@ def test_a_kind_that_is_closed_while_one_composes_is_said_and_another_goes_with_
     choose(cleo, family="flex", resolution="1K")
     expect(cleo.locator("#go")).to_contain_text("25 credits")
     only("Pro 1K", "Pro 2K")
+    expect(cleo.locator("#quote")).to_contain_text("North does not make Flex 1K")  # her open form says so by itself
     cleo.click("#go")
     said = "North does not make Flex 1K: its admins have left open Pro 1K and Pro 2K."
     expect(cleo.locator("#short")).to_have_text(said)
@@ -270,3 +271,6 @@ def test_a_kind_that_is_closed_while_one_composes_is_said_and_another_goes_with_
     # A form that opens from now on has no Flex in it.
     cleo.goto(f"{site.url}/t/north/?family=pro")
     expect(cleo.locator("#field-family label")).to_have_text(["Pro"])
+    choose(cleo, resolution="2K")
+    expect(cleo.locator("#go")).to_contain_text("15 credits")
+    assert [said for said in cleo.errors if "422" not in said] == []
