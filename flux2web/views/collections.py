@@ -12,7 +12,6 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
@@ -24,6 +23,7 @@ from ..history import Filters
 from ..models import Collection, CollectionRole, Membership, Role, Task
 from ..shelf import CHUNK, Done, Refused
 from . import history as grid
+from .ways import own_path
 
 SORTS = {"newest": "Newest first", "oldest": "Oldest first"}
 ID_MAX_DIGITS = 18
@@ -320,10 +320,3 @@ def back(request: HttpRequest, member: Membership, row: Collection | Task) -> Ht
     """Where the button was, as `next` says; else the page of the picture or collection."""
     name = "collection" if isinstance(row, Collection) else "task"
     return redirect(own_path(request) or reverse(name, args=[member.team.slug, row.pk]))
-
-
-def own_path(request: HttpRequest) -> str:
-    """A path of this site out of `next`; "" for anything else."""
-    path = request.POST.get("next", "") or request.GET.get("next", "")
-    is_ours = path.startswith("/") and url_has_allowed_host_and_scheme(path, allowed_hosts=None)
-    return path if is_ours and path.isprintable() else ""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
 from .. import access, notices, queries
 from ..models import Notice
+from .ways import came_from
 
 PAGE = 30
 
@@ -48,7 +48,4 @@ def dismiss_all(request: HttpRequest) -> HttpResponse:
 
 
 def back(request: HttpRequest) -> str:
-    """The page that the press came from, where the browser says so and it is ours."""
-    referer = request.headers.get("Referer", "")
-    ours = url_has_allowed_host_and_scheme(referer, {request.get_host()}, require_https=request.is_secure())
-    return referer if ours else reverse("notices")
+    return came_from(request) or reverse("notices")

@@ -21,7 +21,7 @@ SETTLE_S, WATCH_S = 20, 60
 AS_IF_SLOW = """
 from flux2web import health
 from flux2web.models import Task
-Task.objects.update(provider_s=150)
+Task.objects.update(provider_s=300)
 health.take_stock()
 """  # else its pictures are overdue long before ten thousand are asked for
 
