@@ -40,17 +40,19 @@ from .models import (
     User,
     write,
 )
+from .money import format_credits
 
 CHUNK = 500  # tasks in one transaction: nobody else waits long to write
 TAG_MAX_CHARS, TAGS_MAX, TEAM_TAGS_MAX = 40, 20, 500
 COMMENT_MAX_CHARS, ALT_MAX_CHARS = 2000, 300
 SAID_MAX_CHARS = 120  # of a comment in the notice of it
 
-# Why something was left as it is: "3 belong to others".
+# Why something was left as it is: "3 belong to others". How that begins, and what it is of one alone:
+OF_ONE = {"are": "is", "belong": "belongs", "have": "has", "stay as they are": "stays as it is", "were": "was"}
 GONE = "are not there any more"
 OTHERS = "belong to others"
 VIEWER = "are only yours to look at: ask a team admin for the role of member"
-STILL_LIVE = "are still being made: cancel them first"
+STILL_LIVE = "are still being made: cancel first"
 FULL = f"have {TAGS_MAX} tags already: take one off first"
 PURGED = "were in the trash for too long"
 
@@ -73,8 +75,8 @@ class Done:
 
     @property
     def left(self) -> str:
-        """ "3 belong to others, 1 are still being made"; "" where none was left."""
-        return ", ".join(f"{number} {reason}" for reason, number in self.skipped.items())
+        """ "3 belong to others, 1 is still being made"; "" where none was left."""
+        return ", ".join(f"{format_credits(number)} {_of(number, reason)}" for reason, number in self.skipped.items())
 
     @property
     def seen_still(self) -> str:
@@ -83,6 +85,11 @@ class Done:
         which, whose = ("image", "it") if self.images == 1 else ("images", "them")
         stay = "stays" if self.images == 1 else "stay"
         return f"{self.images} {which} made from what you hid {stay} with the team: others use {whose}."
+
+
+def _of(number: int, reason: str) -> str:
+    many = next(words for words in OF_ONE if reason.startswith(words))
+    return OF_ONE[many] + reason[len(many) :] if number == 1 else reason
 
 
 Step = Callable[[list[int]], Done]

@@ -342,7 +342,7 @@ def test_many_pictures_made_private_at_once_take_their_images_along(client_for, 
     ids = [open_picture.pk, other.pk, dans.pk]
     answer = client_for(cast["cleo"]).post("/t/north/history/bulk/", {"verb": "private", "ids": ids}, headers=HTMX)
     said = unescape(answer.content.decode())
-    assert "2 seen by you only, 1 belong to others. 1 image made from what you hid stays with the team" in said
+    assert "2 seen by you only, 1 belongs to others. 1 image made from what you hid stays with the team" in said
     assert [is_hidden(image), is_hidden(used)] == [True, False]
 
 

@@ -240,7 +240,7 @@ def test_failed_ones_may_go_and_live_ones_may_not(north, cleo, membership):
     tasks = [factories.make_task(north, user=cleo, state=state) for state in State]
     outcome = shelf.throw_away(membership(cleo, north), tasks)
     assert outcome == shelf.Done(3, {shelf.STILL_LIVE: 5})
-    assert outcome.left == "5 are still being made: cancel them first"
+    assert outcome.left == "5 are still being made: cancel first"
 
 
 def test_throwing_away_moves_no_credit_and_removes_nothing_else(north, cleo, membership):

@@ -14,7 +14,6 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
@@ -26,6 +25,7 @@ from ..money import format_credits
 from ..orders import Refusal
 from ..shelf import GONE, Done, Refused
 from ..templatetags.flux2web import megabytes
+from .ways import own_path
 
 Verb = Callable[[Membership, Iterable[Task]], Done]
 CHUNK = 500
@@ -132,8 +132,8 @@ def _in_chunks(member: Membership, verb: Verb, ids: list[int], *, in_trash: bool
 
 def told(done: Done, said: str) -> str:
     """ "9 deleted, 3 belong to others.", and what there is to know beside it."""
-    parts = [(done.done, said), *((number, reason) for reason, number in done.skipped.items())]
-    text = ", ".join(f"{format_credits(number)} {what}" for number, what in parts if number) or "Nothing was done"
+    did = f"{format_credits(done.done)} {said}" if done.done else ""
+    text = ", ".join(filter(None, [did, done.left])) or "Nothing was done"
     return " ".join(filter(None, [f"{text}.", done.seen_still]))
 
 
@@ -183,7 +183,7 @@ def _ask(
         "ids": ",".join(request.POST.getlist("ids")),
         "all": request.POST.get("all", ""),
         "filters": request.POST.get("filters", ""),
-        "next": _own_path(request),
+        "next": own_path(request),
     }
     template = "history/_select_ask.html" if request.htmx else "history/ask.html"  # type: ignore[attr-defined]
     return render(request, template, context, status=422 if form.is_bound else 200)
@@ -268,17 +268,10 @@ def _said(
         context = {"message": {"tags": tone, "text": text, "undo": undo, **ids}, "link": link}
         return render(request, "history/_select_said.html", context, status=status)
     messages.add_message(request, getattr(messages, tone.upper()), text, extra_tags=undo)
-    return redirect(_own_path(request) or _history(request, member))
+    return redirect(own_path(request) or _history(request, member))
 
 
 def _history(request: HttpRequest, member: Membership) -> str:
     query = FilterForm(QueryDict(request.POST.get("filters", "").encode()), member=member).query()
     path = reverse("history", args=[member.team.slug])
     return f"{path}?{query}" if query else path
-
-
-def _own_path(request: HttpRequest) -> str:
-    """A path of this site out of `next`; "" for anything else."""
-    path = request.POST.get("next", "")
-    is_ours = path.startswith("/") and url_has_allowed_host_and_scheme(path, allowed_hosts=None)
-    return path if is_ours and path.isprintable() else ""

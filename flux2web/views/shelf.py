@@ -7,12 +7,12 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
 from .. import access, shelf
 from ..models import Favourite, Membership, Role, Tag, Task
 from ..shelf import Done, Refused
+from .ways import own_path
 
 NAMES_MAX = 20  # of those who like a picture
 
@@ -137,7 +137,7 @@ def default(request: HttpRequest, member: Membership) -> HttpResponse:
     elif shelf.set_default(member, private=wanted == "1"):
         who = "only their author" if wanted == "1" else "the team"
         messages.success(request, f"New pictures are seen by {who}. Those there are stay as they are.")
-    return redirect(_own_path(request) or reverse("members", args=[member.team.slug]))
+    return redirect(own_path(request) or reverse("members", args=[member.team.slug]))
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def _why_not(done: Done) -> str:
 def _told(request: HttpRequest, task: Task, tone: str, text: str, **more: str) -> HttpResponse:
     """A line that says so; `undo` is the path that takes it back, `gone` and `back` an id for the page's script."""
     if request.htmx:  # type: ignore[attr-defined]
-        here = _own_path(request) or request.htmx.current_url_abs_path  # type: ignore[attr-defined]
+        here = own_path(request) or request.htmx.current_url_abs_path  # type: ignore[attr-defined]
         context = {
             "message": {"tags": tone, "text": text, **more},
             "next": here or reverse("history", args=[task.team.slug]),
@@ -163,12 +163,5 @@ def _told(request: HttpRequest, task: Task, tone: str, text: str, **more: str) -
 def _back(request: HttpRequest, task: Task, *, gone: bool = False) -> HttpResponse:
     """Where the button was: the path in `next`, else the picture's page, or the history once that is gone."""
     own = reverse("task", args=[task.team.slug, task.pk])
-    path = _own_path(request) or own
+    path = own_path(request) or own
     return redirect(reverse("history", args=[task.team.slug]) if gone and path.startswith(own) else path)
-
-
-def _own_path(request: HttpRequest) -> str:
-    """A path of this site out of `next`; "" for anything else."""
-    path = request.POST.get("next", "")
-    is_ours = path.startswith("/") and url_has_allowed_host_and_scheme(path, allowed_hosts=None)
-    return path if is_ours and path.isprintable() else ""

@@ -163,7 +163,7 @@ def test_deleted_and_brought_back(look, site):
     for one in (own.nth(0), own.nth(1), other.nth(0)):
         one.locator(".pick").click()
     press(page, "Delete")
-    expect(page.locator("#notices")).to_contain_text("2 deleted, 1 belong to others.")
+    expect(page.locator("#notices")).to_contain_text("2 deleted, 1 belongs to others.")
     for name in ids:
         expect(page.locator(f"#{name}")).to_have_count(0)
     expect(page.locator("#bulk")).to_be_hidden()
