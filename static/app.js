@@ -51,6 +51,14 @@
     return answer.redirected ? SIGNED_OUT : STALE;
   }
 
+  const NO_ANSWER = "The server did not answer. Check your connection and try again.";
+
+  /** Why a press came to nothing: its answer says so, or is the page to sign in. */
+  async function whyNot(answer, text) {
+    if (answer.redirected) return SIGNED_OUT;
+    return (await renewTokens(text)) || $("h1 + p", parse(text))?.textContent || "That did not work. Reload the page and try again.";
+  }
+
   function plainNotice(text) {
     $$("#notices .notice").forEach((node) => node.innerText.trim().startsWith(text) && node.remove());
     notice('<div class="notice" data-kind="warn" role="alert"><p class="grow"></p><button class="icon-btn" type="button" data-dismiss aria-label="Dismiss">×</button></div>');
@@ -123,6 +131,16 @@
     (group || cards).insertBefore(document.adoptNode(card), before || null);
     askHead(card.dataset.batch);
     if (!own && window.scrollY > 400) showFresh(++unseen);
+    else thin();
+  }
+
+  const CARDS_MAX = 120; // of a page that is open for days; the history has the others
+
+  /** The oldest go where nobody is among them. */
+  function thin() {
+    const isNeeded = (card) => isLive(card) || card.contains(document.activeElement) || $("details[open]", card);
+    $$("article.card", cards).slice(CARDS_MAX).forEach((card) => isNeeded(card) || card.remove());
+    $$(".batch", cards).forEach((group) => $("article.card", group) || group.remove());
   }
 
   /** Pictures fade in once they are there. */
@@ -136,8 +154,13 @@
   /** Pages without cards: the page of a task asks for itself anew, the history turns its tile, or says that there is something new. */
   function noteElsewhere(card) {
     document.dispatchEvent(new CustomEvent("flux2web:card", { detail: card }));
-    if ($(".history") && card.dataset.state === "done" && isNew(Number(card.dataset.task)) && mayTell(card)) showFresh(++unseen);
+    const id = Number(card.dataset.task);
+    if (!$("#found[data-newest]") || card.dataset.state !== "done" || counted.has(id) || !isNew(id) || !mayTell(card)) return;
+    counted.add(id);
+    showFresh(++unseen);
   }
+
+  const counted = new Set(); // pictures that are new: each once, however often it changes
 
   /** False where the page itself puts it in (history.js). */
   const mayTell = (card) => document.dispatchEvent(new CustomEvent("flux2web:finished", { cancelable: true, detail: card }));
@@ -148,6 +171,9 @@
     return !tiles.includes(id) && id > Math.min(...tiles, id - 1);
   }
 
+  /** What comes anew leaves alone what somebody has opened, typed or ticked there. */
+  const mayRenew = (name, node) => !(name === "open" || (name === "value" && node.matches("input, textarea") && node.value !== node.defaultValue) || (name === "checked" && node.checked !== node.defaultChecked));
+
   async function refreshDetail(card) {
     const here = $("#detail");
     if (Number(card.dataset.version) < Number(here.dataset.version)) return;
@@ -157,7 +183,7 @@
     mark(fresh);
     dress(fresh);
     local(fresh);
-    Idiomorph.morph(here, fresh, { ignoreActiveValue: true, callbacks: { beforeAttributeUpdated: (name) => name !== "open" } });
+    Idiomorph.morph(here, fresh, { ignoreActiveValue: true, callbacks: { beforeAttributeUpdated: mayRenew } });
     window.htmx?.process(here);
     document.dispatchEvent(new Event("flux2web:detail"));
     settle();
@@ -239,7 +265,8 @@
       const seconds = secondsSince(time.dateTime);
       if (seconds >= 7 * 86400) continue;
       const [by, unit] = seconds < 60 ? [1, "s"] : seconds < 3600 ? [60, "min"] : seconds < 86400 ? [3600, "h"] : [86400, "d"];
-      time.textContent = seconds < 5 ? "just now" : `${Math.floor(seconds / by)} ${unit} ago`;
+      const said = seconds < 5 ? "just now" : `${Math.floor(seconds / by)} ${unit} ago`;
+      if (time.textContent !== said) time.textContent = said;
     }
   }
 
@@ -376,8 +403,10 @@
     const group = document.getElementById(`batch-${id}`);
     const here = document.getElementById(`batch-${id}-head`);
     if (!head) return here?.remove();
+    const hadFocus = here?.contains(document.activeElement);
     if (here) Idiomorph.morph(here, head);
     else group?.prepend(document.adoptNode(head));
+    if (hadFocus && !here.contains(document.activeElement)) toCard($("article.card", group));
     group?.setAttribute("aria-labelledby", `batch-${id}-title`);
     arrange();
   }
@@ -412,13 +441,15 @@
     if (["done", "failed"].includes(state)) ended(task, state, name);
   }
 
+  const pictures = (count) => (count === 1 ? "1 picture" : `${count} pictures`);
+
   /** One by its name, several at once by their number. */
   function tellEndings() {
     const all = endings;
     endings = [];
     if (all.length === 1) return tell(`${all[0].said}: ${all[0].name}`);
     const words = [...new Set(all.map((one) => one.said))];
-    tell(words.map((word) => `${word}: ${all.filter((one) => one.said === word).length} pictures`).join(". "));
+    tell(words.map((word) => `${word}: ${pictures(all.filter((one) => one.said === word).length)}`).join(". "));
   }
 
   function ended(task, state, name) {
@@ -508,12 +539,11 @@
     try {
       const answer = await ask(button.formAction, { method: "POST", body: said });
       const text = await answer.text();
-      if (answer.redirected) plainNotice(SIGNED_OUT);
-      else if (answer.ok) acted(text, button);
+      if (answer.ok && !answer.redirected) acted(text, button);
       else if (answer.status === 422) notice(text), catchUp(); // it may have been pressed on what has changed
-      else plainNotice((await renewTokens(text)) || $("h1 + p", parse(text))?.textContent || "That did not work. Reload the page and try again.");
+      else plainNotice(await whyNot(answer, text));
     } catch {
-      plainNotice("The server did not answer. Check your connection and try again.");
+      plainNotice(NO_ANSWER);
     }
     button.disabled = false;
     const menu = button.closest("article.card details.menu");
@@ -653,6 +683,7 @@
 
   /** After a time in which nothing was heard. */
   function catchUpAll() {
+    document.dispatchEvent(new Event("flux2web:catch-up"));
     $$("[data-head]").forEach((head) => askHead(head.dataset.head));
     catchUp();
   }
@@ -859,7 +890,14 @@
   }
 
   // What the pages' own scripts share: slots.js, compose.js.
-  window.flux2web = { $, $$, parse, ask, tell, say, plainNotice, renewTokens, SIGNED_OUT, apply, askBalance };
+  window.flux2web = { $, $$, parse, ask, tell, say, plainNotice, renewTokens, whyNot, mayRenew, NO_ANSWER, SIGNED_OUT, apply, askBalance };
+
+  // A part of a page was asked for, and the page to sign in came: it is not put in that part's place.
+  document.addEventListener("htmx:beforeOnLoad", (event) => {
+    if (!new URL(event.detail.xhr.responseURL || location.href).pathname.startsWith("/accounts/login/")) return;
+    event.preventDefault();
+    if (!$("#notices").textContent.includes(SIGNED_OUT)) plainNotice(SIGNED_OUT);
+  });
 
   document.addEventListener("click", onClick);
   document.addEventListener("keydown", onKey);

@@ -2,7 +2,7 @@
    the form is a plain POST. The images are slots.js's. */
 (() => {
   "use strict";
-  const { $, $$, parse, tell, say, plainNotice, SIGNED_OUT, apply, askBalance } = window.flux2web;
+  const { $, $$, parse, tell, say, plainNotice, mayRenew, SIGNED_OUT, apply, askBalance } = window.flux2web;
   if (!$("#compose")) return;
   const compose = () => $("#compose");
   const slots = () => $$(".slot:not(.add)", $("#slots"));
@@ -297,7 +297,9 @@
     document.addEventListener("htmx:beforeSwap", (event) => {
       if (event.target.id !== "quote") return;
       event.detail.shouldSwap = false;
-      Idiomorph.morph($("#quote"), parse(event.detail.xhr.responseText).body.firstElementChild, { callbacks: { beforeAttributeUpdated: mayRenew } });
+      const fresh = !event.detail.isError && $("#quote", parse(event.detail.xhr.responseText));
+      if (!fresh) return; // a page that says what is wrong is no price
+      Idiomorph.morph($("#quote"), fresh, { callbacks: { beforeAttributeUpdated: mayRenew } });
       htmx.process($("#quote"));
       hold();
     });
@@ -310,9 +312,6 @@
       $("#asked")?.focus();
     });
   }
-
-  /** A new price leaves alone what somebody has opened, typed or ticked beside the button. */
-  const mayRenew = (name, node) => !(name === "open" || (name === "value" && node.matches("input") && node.value !== node.defaultValue) || (name === "checked" && node.checked !== node.defaultChecked));
 
   function sent(xhr) {
     if (!$("article.card", parse(xhr.responseText))) return plainNotice(SIGNED_OUT);

@@ -400,6 +400,23 @@ def test_a_draft_that_cannot_be_kept_says_so_and_is_kept_after_signing_in_again(
     assert "after signing in again" in str(site.rows('SELECT "values" FROM flux2web_draft'))
 
 
+def test_the_button_stays_when_its_price_cannot_be_asked_for(sign_in, site):
+    page = sign_in()
+    page.fill("#prompt", "A button that stays")
+    page.route(
+        "**/quote/*", lambda route: route.fulfill(status=502, content_type="text/html", body="<center>Bad</center>")
+    )
+    page.locator("#field-count label", has_text="2").click()
+    expect(page.locator("#notices")).to_contain_text("did not answer as it should")
+    expect(page.locator("#go")).to_contain_text("Generate")
+    page.unroute("**/quote/*")
+    page.context.clear_cookies()
+    page.locator("#field-count label", has_text="3").click()
+    expect(page.locator("#notices")).to_contain_text("You are signed out")
+    expect(page.locator("#go")).to_contain_text("Generate")
+    expect(page.locator("#main")).to_have_count(1)
+
+
 def test_a_picture_for_ones_own_eyes_is_hidden_from_the_start(sign_in, site):
     page = sign_in(360, 780, has_touch=True)
     page.locator("#sheet-toggle").click()
