@@ -19,7 +19,7 @@
 
   const HERE = location.pathname;
   const isOwnPage = Boolean($("main #detail"));
-  let dialog = null, frame = null, opener = null, turn = 0, title = "";
+  let dialog = null, frame = null, opener = null, turn = 0, title = "", isLeaving = false;
   const isOpen = () => Boolean(dialog?.open);
 
   function makeDialog() {
@@ -32,11 +32,8 @@
     frame.tabIndex = -1;
     dialog.append(frame);
     body.append(dialog);
-    dialog.addEventListener("cancel", (event) => {
-      event.preventDefault();
-      if (!isBusyTyping() && !menuWasOpen) back();
-    });
-    dialog.addEventListener("close", () => history.state?.picture && history.back());
+    dialog.addEventListener("cancel", (event) => { event.preventDefault(); back(); }); // a phone's way back; Esc is a key, below
+    dialog.addEventListener("close", tidy);
   }
 
   const back = () => (history.state?.picture ? history.back() : shut());
@@ -88,7 +85,7 @@
     title = document.title;
     dialog.showModal();
     frame.focus({ preventScroll: true });
-    dialog.prepend($("#notices")); // what is told stays in sight
+    dialog.prepend($("#notices"), $("#told")); // what is told stays in sight, and heard
     if (!$("#card-action")) body.append(actionForm());
   }
 
@@ -101,9 +98,18 @@
 
   function shut() {
     turn += 1;
-    const seen = $("#detail", dialog)?.dataset.task;
     dialog.close();
+  }
+
+  /** Once it is closed, whoever closed it: some browsers do so by themselves at a second Esc. */
+  function tidy() {
+    if (history.state?.picture) {
+      isLeaving = true;
+      history.back();
+    }
+    const seen = $("#detail", dialog)?.dataset.task;
     body.querySelector("#main")?.before($("#notices"));
+    body.append($("#told"));
     frame.replaceChildren();
     delete page.dataset.zoom;
     document.title = title;
@@ -124,6 +130,7 @@
     const url = event.state?.picture;
     if (url && !isOwnPage) show(url);
     else if (isOpen()) shut();
+    else if (isLeaving) isLeaving = false;
     else if (isOwnPage && location.pathname !== HERE && !isPicture(new URL(location.href))) location.reload();
     else return;
     event.stopImmediatePropagation();
@@ -155,12 +162,20 @@
     const button = event.submitter;
     if (button) button.disabled = true;
     const answer = await ask(form.action, { method: "POST", body: new FormData(form) }).catch(() => null);
-    const detail = answer && !answer.redirected && [200, 422].includes(answer.status) && $("#detail", parse(await answer.text()));
-    if (!detail) return form.submit();
+    const text = answer ? await answer.text().catch(() => "") : "";
+    const detail = answer && !answer.redirected && [200, 422].includes(answer.status) && $("#detail", parse(text));
+    if (!detail) return failed(button, answer, text);
     const place = form.closest("section")?.getAttribute("aria-labelledby");
     put(detail);
     ($("[aria-invalid]", detail) || $(`[aria-labelledby="${place}"] textarea`, detail) || frame)?.focus({ preventScroll: true });
   });
+
+  /** What was typed stays where it is. */
+  async function failed(button, answer, text) {
+    const { plainNotice, whyNot, NO_ANSWER } = window.flux2web;
+    if (button) button.disabled = false;
+    plainNotice(answer ? await whyNot(answer, text) : NO_ANSWER);
+  }
 
   document.addEventListener("flux2web:detail", () => ($("#detail")?.hidden && isOpen() ? back() : fit()));
 
@@ -226,12 +241,15 @@
 
   // --- keys ---------------------------------------------------------------------------------------------------------
 
-  let menuWasOpen = false;
   const lettersWork = () => localStorage.getItem("flux2web:letters") !== "off";
 
   document.addEventListener("keydown", (event) => {
-    menuWasOpen = Boolean(isOpen() && $("details.menu[open]", dialog));
     const detail = $("#detail");
+    if (event.key === "Escape" && isOpen() && !$("dialog[open]:not(#picture)") && !$("details.menu[open]", dialog)) {
+      event.preventDefault();
+      if (!isBusyTyping()) back();
+      return;
+    }
     if (!detail || event.metaKey || event.ctrlKey || event.altKey || $("dialog[open]:not(#picture)")) return;
     if (event.target.matches?.("input, textarea, select, [contenteditable]")) return;
     const arrow = { ArrowLeft: "before", ArrowRight: "after" }[event.key];

@@ -291,11 +291,17 @@
 
   /** A verb that needs a word more asks for it here; the same form comes back while it does not do. */
   function ask(form) {
-    const dialog = $("#asking") || document.body.appendChild(Object.assign(document.createElement("dialog"), { id: "asking", className: "asks" }));
-    dialog.replaceChildren(document.adoptNode(form));
+    const dialog = $("#asking") || makeAsking();
+    dialog.replaceChildren(document.adoptNode(form), $("#told")); // what is outside is not read out meanwhile
     dialog.setAttribute("aria-labelledby", "asking-title");
     if (!dialog.open) dialog.showModal();
     ($("[aria-invalid=true]", dialog) || $("select, input:not([type=hidden])", dialog))?.focus();
+  }
+
+  function makeAsking() {
+    const dialog = Object.assign(document.createElement("dialog"), { id: "asking", className: "asks" });
+    dialog.addEventListener("close", () => document.body.append($("#told")));
+    return document.body.appendChild(dialog);
   }
 
   function closeAsking() {

@@ -175,6 +175,51 @@ def test_what_is_written_under_it_stays_there_and_a_half_written_comment_survive
     assert not page.errors
 
 
+def test_a_second_esc_closes_it_and_leaves_nothing_behind_that_keys_could_reach(sign_in, site, pictures):
+    page = sign_in()
+    open_first(page, site)
+    page.fill("#comment-text", "Half a thou")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    expect(page.locator("#picture")).to_be_hidden()
+    expect(page).to_have_url(f"{site.url}{HISTORY}")
+    expect(page.locator("#detail")).to_have_count(0)
+    assert page.evaluate("!document.querySelector('#picture #notices') && !document.querySelector('#picture #told')")
+    page.keyboard.press("Delete")
+    assert site.rows("SELECT count(*) FROM flux2web_task WHERE deleted_at IS NOT NULL") == [(0,)]
+    assert not page.errors
+
+
+def test_a_half_written_comment_stays_when_its_page_comes_anew(sign_in, site, pictures):
+    page, elsewhere = sign_in(), sign_in()
+    for screen in (page, elsewhere):
+        screen.goto(f"{site.url}{pictures[1]}")
+    page.fill("#comment-text", "Half a thou")
+    page.locator("#detail .ground").focus()
+    elsewhere.locator("#detail .acts > .heart").click()
+    expect(page.locator("#detail .likers")).to_have_text("Liked by Ana")
+    expect(page.locator("#comment-text")).to_have_value("Half a thou")
+    elsewhere.locator("#detail .acts > .heart").click()
+    expect(page.locator("#detail .likers")).to_have_count(0)
+
+
+@pytest.mark.parametrize("hindrance", ["signed out", "out of reach"])
+def test_a_comment_that_could_not_be_sent_stays_and_why_is_said(sign_in, site, pictures, hindrance):
+    page = sign_in()
+    open_first(page, site)
+    page.fill("#comment-text", "Warmer, please")
+    if hindrance == "signed out":
+        page.context.clear_cookies()
+    else:
+        page.context.set_offline(True)
+    page.get_by_role("button", name="Comment", exact=True).click()
+    said = {"signed out": "You are signed out", "out of reach": "The server did not answer"}[hindrance]
+    expect(page.locator("#notices")).to_contain_text(said)
+    expect(page.locator("#picture")).to_be_visible()
+    expect(page.locator("#comment-text")).to_have_value("Warmer, please")
+    expect(page.get_by_role("button", name="Comment", exact=True)).to_be_enabled()
+
+
 @pytest.mark.parametrize("size", [{"width": 1440}, PHONE], ids=["desk", "phone"])
 def test_looking_at_a_picture_leaves_the_form_alone_and_remixing_it_can_be_undone(sign_in, site, pictures, size):
     page = sign_in(**size)
