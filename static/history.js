@@ -341,21 +341,36 @@
 
   // --- fresh: new pictures slip in at the top while one is there -------------------------------------------------------
 
-  let freshTimer = 0;
+  let freshTimer = 0, isBehind = false;
+  const openedAt = Date.now();
 
   const mayslip = () => found()?.hasAttribute("data-newest") && scrollY < 60 && !$("dialog[open]") && !$(".pick:checked") && !document.activeElement?.closest(".tile");
 
   document.addEventListener("flux2web:finished", (event) => {
     if (!mayslip()) return;
     event.preventDefault(); // no "1 new": it comes
-    clearTimeout(freshTimer);
-    freshTimer = setTimeout(slipIn, 300 + Math.random() * 900);
+    soon();
   });
+
+  // What was missed while there was no stream, and what ended as no picture: as soon as one is where it may come.
+  document.addEventListener("flux2web:catch-up", () => Date.now() - openedAt > 5000 && soon());
+  document.addEventListener("flux2web:card", ({ detail: card }) => {
+    const line = document.getElementById(`tile-${card.dataset.task}`);
+    if (line?.matches(".other") && line.dataset.state !== card.dataset.state) soon();
+  });
+  document.addEventListener("scroll", () => isBehind && soon(), { passive: true });
+
+  function soon() {
+    isBehind = true;
+    clearTimeout(freshTimer);
+    freshTimer = setTimeout(() => mayslip() && slipIn(), 300 + Math.random() * 900);
+  }
 
   async function slipIn() {
     const answer = await ask(location.pathname).catch(() => null);
     const fresh = answer?.ok && !answer.redirected && parse(await answer.text());
     if (!fresh || !mayslip() || !$("#found .days")) return;
+    isBehind = false;
     for (const day of $$(".day", fresh).reverse()) mergeDay(day);
     rove(document);
     htmx.process(found());
@@ -383,7 +398,11 @@
     let next = null;
     for (const item of [...fresh.children].reverse()) {
       const known = document.getElementById(item.id);
-      if (known && known.parentNode === list) { next = known; continue; }
+      if (known && known.parentNode === list) {
+        next = known.dataset.state === item.dataset.state ? known : document.adoptNode(item);
+        if (next !== known) known.replaceWith(next);
+        continue;
+      }
       known?.remove();
       if (!next && list.children.length) { if (kind === "rows" && Number(item.dataset.task) < Number(list.firstElementChild.dataset.task)) continue; next = list.firstElementChild; }
       list.insertBefore(document.adoptNode(item), next);
