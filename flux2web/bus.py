@@ -26,12 +26,13 @@ RECONNECT_S = 1.0
 @dataclass(frozen=True)
 class Hint:
     """kind: "task" (its card changed), "gone" (some may not see these tasks any more), "balance", "access" (memberships
-    changed), "resync" (hints may have been lost)."""
+    changed), "filed" (a collection changed), "resync" (hints may have been lost)."""
 
     kind: str
     team_id: int = 0
     task_id: int = 0
     task_ids: tuple[int, ...] = ()  # of "gone"
+    collection_id: int = 0  # of "filed"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "task_ids", tuple(self.task_ids))  # over Redis it comes as a list
@@ -49,6 +50,10 @@ def publish_gone(team_id: int, task_ids: Iterable[int]) -> None:
     """One hint for all: what somebody must not see any more is not lost among others."""
     if ids := tuple(task_ids):
         _after_commit(Hint("gone", team_id, task_ids=ids))
+
+
+def publish_filed(team_id: int, collection_id: int) -> None:
+    _after_commit(Hint("filed", team_id, collection_id=collection_id))
 
 
 def publish_balance(team_id: int) -> None:

@@ -136,6 +136,7 @@ def change(member: Membership, collection: Collection, *, name: str, may: str) -
             _free(member, name, apart=row)
         row.name, row.access = name, Collection.Access(may)
         row.save(update_fields=["name", "access"])
+        bus.publish_filed(row.team_id, row.pk)
     return row
 
 
@@ -147,6 +148,7 @@ def set_cover(member: Membership, collection: Collection, task: Task | None) -> 
             raise Refused("Only a picture of the collection can be its cover. Add it first.")
         row.cover = task
         row.save(update_fields=["cover"])
+        bus.publish_filed(row.team_id, row.pk)
 
 
 def delete(member: Membership, collection: Collection) -> bool:
@@ -157,6 +159,7 @@ def delete(member: Membership, collection: Collection) -> bool:
         row = _decided(member, collection)
         now = timezone.now()
         row.links.filter(revoked_at=None).update(revoked_at=now)
+        bus.publish_filed(row.team_id, row.pk)
         return bool(Collection.objects.filter(pk=row.pk, deleted_at=None).update(deleted_at=now))
 
 
@@ -210,9 +213,10 @@ def _take_out(member: Membership, row: Collection, ids: list[int]) -> Done:
 
 
 def _tell(row: Collection, ids: Iterable[int]) -> None:
-    """The pages of these pictures say in which collections they are."""
+    """Its own page shows these pictures, and theirs say in which collections they are."""
     for pk in ids:
         bus.publish_task(row.team_id, pk)
+    bus.publish_filed(row.team_id, row.pk)
 
 
 def place(task: Task, collection_id: int | None) -> None:
@@ -222,6 +226,7 @@ def place(task: Task, collection_id: int | None) -> None:
         return
     if Collection.objects.filter(pk=collection_id, deleted_at=None).update(size=F("size") + 1):
         CollectionItem.objects.create(collection_id=collection_id, task=task, added_by_id=task.user_id)
+        bus.publish_filed(task.team_id, collection_id)
 
 
 def _resize(row: Collection, by: int) -> None:

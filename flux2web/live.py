@@ -180,6 +180,8 @@ class Hub:
                 self._call(self._to_team, hint.team_id, gone, blind)
         elif hint.kind == "balance":
             self._call(self._to_team, hint.team_id, event("balance"))
+        elif hint.kind == "filed":
+            self._call(self._to_team, hint.team_id, event("filed", str(hint.collection_id)))
         elif hint.kind == "access":
             self._call(self._recheck, hint.team_id)
 

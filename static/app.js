@@ -230,6 +230,18 @@
     pill.hidden = false;
   }
 
+  let submittedAt = 0;
+  document.addEventListener("submit", () => (submittedAt = Date.now()), true);
+
+  /** The collection that this page shows, or names, is another now; whoever did it just here knows. */
+  function showChanged(id) {
+    if ($(`#detail .placed a[href$="/collections/${id}/"]`)) askDetail();
+    const pill = $(`#changed[data-collection="${id}"]`);
+    if (!pill?.hidden || Date.now() - submittedAt < 5000) return;
+    pill.hidden = false;
+    tell(pill.textContent);
+  }
+
   function hideFresh() {
     unseen = 0;
     const pill = $("#fresh");
@@ -617,6 +629,7 @@
     if (kind === "card") apply(data);
     else if (kind === "balance") askBalance();
     else if (kind === "gone") vanish(data.split(","));
+    else if (kind === "filed") showChanged(data);
     else if (kind === "catch-up") catchUpAll();
     else if (kind === "silence") heardAt = 0;
   }
@@ -636,8 +649,8 @@
       openedAt = beatAt = Date.now();
       spread("catch-up"); // whatever happened while there was no stream
     };
-    for (const kind of ["card", "balance", "gone", "ping", "hello"]) source.addEventListener(kind, () => (beatAt = Date.now()));
-    for (const kind of ["card", "balance", "gone"]) source.addEventListener(kind, (event) => spread(kind, event.data));
+    for (const kind of ["card", "balance", "gone", "filed", "ping", "hello"]) source.addEventListener(kind, () => (beatAt = Date.now()));
+    for (const kind of ["card", "balance", "gone", "filed"]) source.addEventListener(kind, (event) => spread(kind, event.data));
     source.addEventListener("resync", () => spread("catch-up"));
     source.addEventListener("bye", () => reopen(openedAt));
     source.onerror = () => reopen(openedAt);

@@ -17,7 +17,7 @@ import pytest
 import redis
 from django.db import connection
 
-from flux2web import access, bus, ledger, lifecycle, live, shelf
+from flux2web import access, bus, collecting, ledger, lifecycle, live, shelf
 from flux2web.models import Membership, Task
 from flux2web.orders import Order
 from flux2web.queries import write_cursor
@@ -108,6 +108,25 @@ def test_a_change_of_the_budget_says_ask_again_and_no_number(watch, north, ana, 
     page = watch(ana)
     ledger.grant(north, 500, actor=ben, reason="more", key="more-1")
     assert page.hear("balance") == b"event: balance\ndata: "
+
+
+@pytest.mark.parametrize("how", ["collect", "take_out", "change", "cover", "delete", "place"])
+def test_a_collection_that_changed_is_named(watch, north, ana, cleo, membership, how):
+    member, task = membership(cleo, north), factories.make_task(north, user=cleo, state="done")
+    row = collecting.make(member, "Owls")
+    if how in ("take_out", "cover"):
+        collecting.collect(member, row, [task])
+    page = watch(ana)
+    acts = {
+        "collect": lambda: collecting.collect(member, row, [task]),
+        "take_out": lambda: collecting.take_out(member, row, [task]),
+        "change": lambda: collecting.change(member, row, name="Barn owls", may="edit"),
+        "cover": lambda: collecting.set_cover(member, row, task),
+        "delete": lambda: collecting.delete(member, row),
+        "place": lambda: collecting.place(task, row.pk),
+    }
+    acts[how]()
+    assert page.hear("filed") == b"event: filed\ndata: %d" % row.pk
 
 
 def test_a_silent_stream_is_kept_open_by_pings(watch, ana, monkeypatch):

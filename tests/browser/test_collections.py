@@ -131,6 +131,30 @@ def test_pictures_are_taken_out_and_the_collection_ends_but_no_picture_does(sign
     assert len(site.rows("SELECT id FROM flux2web_task WHERE deleted_at IS NULL")) == 3
 
 
+def test_what_another_adds_shows_on_the_open_collection_and_on_the_pictures_page(sign_in, site, pictures):
+    page = sign_in()
+    new_collection(page, site, "Shared")
+    place = page.url
+    maker, looker, reader = sign_in(), sign_in(), sign_in()
+    looker.goto(place)
+    reader.goto(f"{site.url}/t/north/tasks/{pictures[0]}/")
+    expect(reader.locator("#detail")).not_to_contain_text("Shared")
+    maker.goto(f"{site.url}/t/north/tasks/{pictures[0]}/collect/")
+    maker.get_by_role("button", name="Add to Shared").click()
+    expect(reader.locator("#detail .placed")).to_contain_text("Shared")
+    pill = looker.get_by_role("link", name="Changed meanwhile: show")
+    expect(pill).to_be_visible()
+    assert_good(looker)
+    pill.click()
+    expect(looker.locator("#found .tile")).to_have_count(1)
+    expect(pill).to_have_count(0)
+    maker.goto(place)
+    maker.get_by_text("Name, people and links").click()
+    maker.get_by_role("button", name="Delete the collection").first.click()
+    maker.locator("#delete").get_by_role("button", name="Delete the collection").click()
+    expect(reader.locator("#detail .placed")).to_have_count(0)
+
+
 def test_without_scripts_it_all_works_by_plain_forms(chromium, sign_in, site, pictures):
     signed_in = sign_in()
     context = chromium.new_context(java_script_enabled=False, storage_state=signed_in.context.storage_state())
