@@ -23,9 +23,8 @@ def code(kind: Kind) -> str:
 
 
 def read(column: str) -> list[Kind]:
-    """Those that are open; an empty column closes none."""
-    codes = column.split()
-    return [kind for kind in KINDS if not codes or code(kind) in codes]
+    """Those that are open; a column that names none closes none."""
+    return [kind for kind in KINDS if code(kind) in column.split()] or list(KINDS)
 
 
 def column(codes: Collection[str]) -> str:
