@@ -73,6 +73,7 @@ def set_cap(member: Membership, cap: Cap, *, was: Cap, by: User) -> Refusal | No
     with write():
         rows = Membership.objects.filter(pk=member.pk)
         if rows.filter(**was.columns).update(**cap.columns):
+            warn_anew(member.team_id, [member.user_id])
             _written(member, cap, was, by)
             return None
         now = rows.first()
@@ -96,13 +97,13 @@ def set_caps(team: Team, ids: Collection[int], cap: Cap, *, by: User) -> list[Me
             return Refusal("input", "ids", gone)
         changed = [member for member in members if Cap.of(member) != cap]
         Membership.objects.filter(pk__in=[member.pk for member in changed]).update(**cap.columns)
+        warn_anew(team.pk, [member.user_id for member in changed])
         for member in changed:
             _written(member, cap, Cap.of(member), by)
     return changed
 
 
 def _written(member: Membership, cap: Cap, was: Cap, by: User) -> None:
-    warn_anew(member.team_id, [member.user_id])
     Act.objects.record(by, "set the cap of", team=member.team, about=str(member.user), note=f"{cap}. Was: {was}")
     bus.publish_balance(member.team_id)
 

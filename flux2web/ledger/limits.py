@@ -127,9 +127,14 @@ def give_extra(member: Membership, period: Period, credits: int) -> None:
 
 
 def warn_anew(team_id: int, users: Collection[int] | None = None) -> None:
-    """Their limit (None: everyone's) is another now: who used most of the old one is warned by this one."""
+    """Their limit (None: everyone's) is another now: who used most of the old one is warned by this one.
+
+    Locked in one order: two that change the limits of several never wait for each other.
+    """
     rows = Usage.objects.filter(period__in=Budget.objects.filter(pk=team_id).values("period"))
-    (rows if users is None else rows.filter(user__in=users)).update(warned_percent=0)
+    rows = rows if users is None else rows.filter(user__in=users)
+    mine = list(rows.select_for_update(of=("self",), no_key=True).order_by("pk").values_list("pk", flat=True))
+    Usage.objects.filter(pk__in=mine).update(warned_percent=0)
 
 
 def refusal(left: Left, total: int) -> Refusal:
