@@ -344,7 +344,7 @@
   let freshTimer = 0, isBehind = false;
   const openedAt = Date.now();
 
-  const mayslip = () => found()?.hasAttribute("data-newest") && scrollY < 60 && !$("dialog[open]") && !$(".pick:checked") && !document.activeElement?.closest(".tile");
+  const mayslip = () => found()?.hasAttribute("data-newest") && scrollY < 60 && !$("dialog[open]") && !$(".pick:checked") && !document.activeElement?.closest(".tile, .other");
 
   document.addEventListener("flux2web:finished", (event) => {
     if (!mayslip()) return;
@@ -371,7 +371,15 @@
     const fresh = answer?.ok && !answer.redirected && parse(await answer.text());
     if (!fresh || !mayslip() || !$("#found .days")) return;
     isBehind = false;
+    if (!$$(":is(.tile, .other)[id]", fresh).some((item) => document.getElementById(item.id))) return startAnew(fresh);
     for (const day of $$(".day", fresh).reverse()) mergeDay(day);
+    rove(document);
+    htmx.process(found());
+  }
+
+  /** So much is new that the first page knows none of what is here: in between there would be a gap. */
+  function startAnew(fresh) {
+    $("#found .days").replaceWith(document.adoptNode($(".days", fresh)));
     rove(document);
     htmx.process(found());
   }
