@@ -361,8 +361,9 @@ class ComposeForm(forms.Form):
     @property
     def families(self) -> list[tuple[str, str]]:
         """Those that the team makes, and what was chosen nevertheless."""
-        made = {family for family, _ in kinds.made_in(self.member.team.budget)} | {self._given("family")}
-        return [choice for choice in FAMILIES if choice[0] in made]
+        made = {family for family, _ in kinds.made_in(self.member.team.budget)}
+        shown = made | {self._given("family"), *self._given_list("also_family")}
+        return [choice for choice in FAMILIES if choice[0] in shown]
 
     @property
     def resolutions(self) -> list[str]:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from flux2web import lifecycle
-from flux2web.models import Act, Batch, Budget, Task
+from flux2web.models import Act, Batch, Budget, CreditRequest, Membership, Task
 from flux2web.orders import Refusal
 
 from . import factories
@@ -181,6 +181,32 @@ def test_what_was_made_before_it_was_closed_is_not_made_again(north, cleo, membe
     outcome = again(member, task, price_seen=None)
     assert isinstance(outcome, Refusal)
     assert outcome.message == NOT_FLEX
+
+
+def test_the_pictures_page_says_why_it_is_not_run_again(client_for, cleo, north, membership, revid, makes):
+    task = factories.make_task(north, user=cleo, state="done", family="flex")
+    client = client_for(membership(cleo, north).user)
+    assert "Run again · 25 credits" in text(client.get(f"/t/north/tasks/{task.pk}/"))
+    makes("pro-1K", "pro-2K")
+    page = text(client.get(f"/t/north/tasks/{task.pk}/"))
+    assert page.count(f'disabled title="{NOT_FLEX}"') == 2
+
+
+def test_nobody_asks_for_credits_for_what_is_not_made(client_for, cleo, north, membership, revid, makes):
+    Membership.objects.filter(user=membership(cleo, north).user).update(cap=5)
+    makes("pro-1K", "pro-2K")
+    wish = {"amount": "20", "reason": "more", "sends_itself": "on", "short": "20"}
+    answer = client_for(cleo).post("/t/north/ask/", GOOD | FLEX | wish, headers={"HX-Request": "true"})
+    assert answer.status_code == 422
+    assert NOT_FLEX in text(answer)
+    assert not CreditRequest.objects.exists()
+
+
+def test_a_tick_of_what_was_closed_meanwhile_is_there_to_be_taken_off(client_for, cleo, revid, makes):
+    makes("pro-1K", "pro-2K")
+    page = text(client_for(cleo).get(f"{STUDIO}?family=pro&also_family=flex"))
+    assert re.search(r'name="also_family" value="flex" checked', page)
+    assert NOT_FLEX in page
 
 
 def test_it_binds_admins_as_well(send, ben, makes):

@@ -317,13 +317,15 @@ def _more_of(task: Task) -> Order:
     return replace(order_of(task, parent=task.pk), count=MORE, seed=None, collection=None)
 
 
-def again_price(task: Task) -> Quote | Refusal:
+def again_price(member: Membership, task: Task) -> Quote | Refusal:
     """What one more of this would cost now."""
-    return routing.quote(order_of(task))
+    order = order_of(task)
+    return kinds.refusal(member, order) or routing.quote(order)
 
 
-def more_price(task: Task) -> Quote | Refusal:
-    return routing.quote(_more_of(task))
+def more_price(member: Membership, task: Task) -> Quote | Refusal:
+    order = _more_of(task)
+    return kinds.refusal(member, order) or routing.quote(order)
 
 
 def order_of(task: Task, *, parent: int | None = None) -> Order:

@@ -40,6 +40,7 @@ from . import agree
 from . import shelf as shelf_page
 
 Row = TypeVar("Row")
+NOBODY_TAKES_IT = "No provider takes this at the moment"
 TOO_LATE = "Too late to cancel: it has been sent to the provider. You are charged only if a picture comes."
 REPORTED = "The site admins know of it now. We keep looking, and your credits stay held until it is clear."
 REPORTED_BEFORE = "The site admins were told of this already. We keep looking."
@@ -178,12 +179,16 @@ def _rest(found: Sequence[Model], most: int) -> int:
     return found[most - 1].pk if len(found) > most else 0
 
 
-def _again(member: Membership, task: Task) -> dict[str, Quote | None]:
-    """What "Run again" and "More like this" cost now; None where nobody could take it."""
+def _again(member: Membership, task: Task) -> dict[str, Quote | str | None]:
+    """What "Run again" and "More like this" cost now; None where nobody could take it, or the team does not make it: `why`."""
     if not member.may_make or task.state != State.DONE:
         return {}
-    quotes = {"once": lifecycle.again_price(task), "more": lifecycle.more_price(task)}
-    return {name: found if isinstance(found, Quote) else None for name, found in quotes.items()}
+    once, more = lifecycle.again_price(member, task), lifecycle.more_price(member, task)
+    return {
+        "once": once if isinstance(once, Quote) else None,
+        "more": more if isinstance(more, Quote) else None,
+        "why": once.message if isinstance(once, Refusal) and once.kind == "kind" else NOBODY_TAKES_IT,
+    }
 
 
 @require_safe
@@ -259,10 +264,10 @@ def _sent(
     member: Membership,
     task: Task,
     outcome: Batch | Refusal,
-    price_now: Callable[[Task], Quote | Refusal],
+    price_now: Callable[[Membership, Task], Quote | Refusal],
 ) -> HttpResponse:
     if isinstance(outcome, Refusal):
-        quoted = price_now(task) if outcome.kind == "confirm" else None
+        quoted = price_now(member, task) if outcome.kind == "confirm" else None
         if isinstance(quoted, Quote):
             return agree.question(request, member, f"task-{task.pk}", outcome, quoted)
         return _refused(request, task, outcome.message)
