@@ -223,8 +223,13 @@ def test_what_is_for_its_author_alone_is_not_shown_to_who_decides(
     client_for, ben, sam, north, request_of, decide, private, by_default, is_hidden
 ):
     Team.objects.update(private_by_default=by_default)
-    request = request_of(draft=order(count=8, private=private))
-    console = request_of(limit="team", draft=order(count=8, private=private))
+    asked = order(count=8, private=private, references=(factories.make_reference(north).pk,))
+    request = request_of(draft=asked)
+    open_one = request_of(draft=asked)
+    console = request_of(limit="team", draft=asked)
+    shown = text(client_for(ben).get(INBOX))
+    assert ("/thumb" in shown) is not is_hidden
+    requests.withdraw(open_one, Membership.objects.get(user=open_one.user, team=north))
     decide(request, verdict="decline")
     for page in (client_for(ben).get(INBOX), client_for(sam).get("/console/requests/")):
         assert ("A quiet harbour" in text(page)) is not is_hidden

@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from .. import access, actors, drafts, queries, requests, routing
+from .. import access, actors, drafts, kinds, queries, requests, routing
 from ..cards import shortened
 from ..forms import ComposeForm
 from ..forms_usage import AskForm, DecisionForm
@@ -84,7 +84,7 @@ def rows_of(found: Sequence[CreditRequest], viewer: User, bound: DecisionForm | 
             request=row,
             order=orders[row.pk],
             is_hidden=_is_hidden(row, orders[row.pk], viewer),
-            references=_own(references, orders[row.pk], row.team_id, viewer),
+            references=_own(references, row, orders[row.pk], viewer),
             used=used[row.pk].used,
             limit=_limit(row, members.get((row.team_id, row.user_id)), used[row.pk]),
             is_here=(row.team_id, row.user_id) in members,
@@ -113,9 +113,12 @@ def _usages(found: Iterable[CreditRequest]) -> dict[int, Usage]:
     return {row.pk: by_place.get((row.team.budget.period_id, row.user_id)) or Usage() for row in found}
 
 
-def _own(references: dict[int, Reference], order: Order | None, team_id: int, viewer: User) -> list[Reference]:
-    found = (references.get(pk) for pk in order.references) if order else ()
-    return [row for row in found if row and row.team_id == team_id and access.sees_reference(row, viewer.pk)]
+def _own(references: dict[int, Reference], asked: CreditRequest, order: Order | None, viewer: User) -> list[Reference]:
+    """Those of its images that the viewer sees; what a hidden picture is made from is hidden with it."""
+    if order is None or _is_hidden(asked, order, viewer):
+        return []
+    found = (references.get(pk) for pk in order.references)
+    return [row for row in found if row and row.team_id == asked.team_id and access.sees_reference(row, viewer.pk)]
 
 
 def _limit(row: CreditRequest, member: Membership | None, usage: Usage) -> int | None:
@@ -217,7 +220,7 @@ def _ask_with_draft(
     request: HttpRequest, member: Membership, form: AskForm, compose: ComposeForm
 ) -> CreditRequest | Refusal:
     order = compose.order()
-    quoted = routing.quote(order)
+    quoted = kinds.refusal(member, order) or routing.quote(order)
     if isinstance(quoted, Refusal) and form.cleaned_data["sends_itself"]:
         return quoted
     price = quoted.total if isinstance(quoted, Quote) else None
