@@ -105,9 +105,10 @@ def rename(member: Membership, reference: Reference, name: str) -> None:
     name = name_of(name)
     _check_decides(member, reference)
     with write():
+        tasks = _made_from(reference)
         if not access.references(member).filter(pk=reference.pk).update(name=name):
             raise Refused(GONE)
-        _found_by_name(reference)
+        search.put(shelf.words_of(tasks))
 
 
 def _check_decides(member: Membership, reference: Reference) -> None:
@@ -161,13 +162,15 @@ def share(member: Membership, reference: Reference) -> None:
     if not member.may_make or reference.user_id != member.user_id:
         raise Refused("Only who uploaded it can show it to the team.")
     with write():
+        tasks = _made_from(reference)
         access.references(member).filter(pk=reference.pk).update(private=False)
-        _found_by_name(reference)
+        search.put(shelf.words_of(tasks))
 
 
-def _found_by_name(reference: Reference) -> None:
-    """The pictures made from it, by the name that it has now."""
-    search.put(shelf.words_of(Task.objects.filter(task_references__reference=reference)))
+def _made_from(reference: Reference) -> list[Task]:
+    """Locked before the image is, in one order: they are found by other words, which may be changing just now."""
+    uses = TaskReference.objects.filter(reference=reference).values("task")
+    return list(Task.objects.filter(pk__in=uses).select_for_update(of=("self",), no_key=True).order_by("pk"))
 
 
 # --- Open addresses --------------------------------------------------------------------------------------------------------
