@@ -238,7 +238,9 @@
   }
 
   let submittedAt = 0;
-  document.addEventListener("submit", () => (submittedAt = Date.now()), true);
+  document.addEventListener("submit", ({ target, submitter }) => {
+    if (/collect|bulk/.test(submitter?.formAction || target.action)) submittedAt = Date.now();
+  }, true);
 
   /** The collection that this page shows, or names, is another now; whoever did it just here knows. */
   function showChanged(id) {

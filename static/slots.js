@@ -294,6 +294,7 @@
     node.setAttribute("aria-labelledby", "picker-title");
     node.innerHTML = '<header><h2 id="picker-title">Add images</h2><button class="btn" data-kind="primary" type="button" data-picker="done">Done</button></header><p class="quiet small" id="picker-said" aria-live="polite"></p><div data-picker="found"></div>';
     node.addEventListener("click", (event) => event.target === node && node.close()); // beside it
+    node.addEventListener("close", () => document.body.append($("#told")));
     node.addEventListener("input", (event) => {
       if (!event.target.matches("[type=search]")) return;
       clearTimeout(typing);
@@ -357,6 +358,7 @@
       event.preventDefault();
       picker ||= makePicker();
       picker.showModal();
+      picker.append($("#told")); // what is outside is not read out meanwhile
       look(`${compose().dataset.upload}pick/`);
     } else if (hit('[data-picker="done"]')) picker.close();
     else if ((found = hit("[data-pick-tab], [data-pick-more]"))) {
