@@ -317,6 +317,17 @@ def test_a_new_picture_slips_in_for_whoever_is_at_the_top_and_is_announced_to_ot
     assert abs(below.evaluate("scrollY") - seen) < 5
 
 
+def test_after_a_sleep_in_which_more_came_than_one_page_shows_the_list_begins_anew(look, site):
+    page = look()
+    page.wait_for_timeout(5_100)  # just opened, it has missed nothing
+    others = re.sub(r'id="tile-(\d+)"', r'id="tile-77000\1"', page.request.get(site.url + HISTORY).text())
+    page.route(f"{site.url}{HISTORY}", lambda route: route.fulfill(body=others, content_type="text/html"))
+    page.evaluate("document.dispatchEvent(new Event('flux2web:catch-up'))")
+    expect(page.locator("#found .tile").first).to_have_attribute("id", re.compile("tile-77000"))
+    expect(page.locator("#found .tile:not([id^='tile-77000'])")).to_have_count(0)
+    assert not page.errors
+
+
 # --- For all eyes, ears and widths -----------------------------------------------------------------------------------------
 
 
