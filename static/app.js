@@ -141,7 +141,7 @@
     else thin();
   }
 
-  const CARDS_MAX = 120; // of a page that is open for days; the history has the others
+  const CARDS_MAX = 400; // of a page that is open for days; the history has the others
 
   /** The oldest go where nobody is among them. */
   function thin() {
