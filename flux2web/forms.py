@@ -14,7 +14,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.utils.datastructures import MultiValueDict
 from django.utils.functional import cached_property
 
-from . import access, collecting, imaging, kinds, prompts, routing, storage
+from . import access, collecting, imaging, kinds, prompts, storage
 from .fields import CreditsField
 from .models import Membership, Reference, Task
 from .orders import COUNT_MAX, PICTURES_MAX, Cell, Order, Quote, Refusal
@@ -420,8 +420,7 @@ def price(member: Membership, given: Mapping[str, Any]) -> Quote | Refusal:
     data.pop("prompt", None)  # judged when it is sent, not while it is written
     form = ComposeForm(data, member=member, draft=True)
     if form.is_valid():
-        order = form.order()
-        return kinds.refusal(member, order) or routing.quote(order)
+        return kinds.quote(member, form.order())
     field, message = form.problems[0]
     return Refusal("input", field, message)
 

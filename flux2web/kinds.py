@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from . import routing
 from .caps import Rule
 from .models import Budget, Membership
-from .orders import Order, Refusal
+from .orders import Order, Quote, Refusal
 from .pricing import KINDS, Place
 
 Kind = tuple[str, str]  # family, resolution
@@ -41,6 +42,11 @@ RULE = Rule("kinds", words, "set which kinds are made in")
 
 def made_in(budget: Budget) -> list[Kind]:
     return read(budget.kinds)
+
+
+def quote(member: Membership, order: Order) -> Quote | Refusal:
+    """What an order costs; or why this member's team does not make it, or nobody does."""
+    return refusal(member, order) or routing.quote(order)
 
 
 def refusal(member: Membership, order: Order) -> Refusal | None:

@@ -65,7 +65,7 @@ def create(
     known = _same_press(member, order, key)
     if known is not None:
         return known
-    quoted = kinds.refusal(member, order) or routing.quote(order)
+    quoted = kinds.quote(member, order)
     if isinstance(quoted, Refusal):
         return quoted
     if price_seen is not None and quoted.total > price_seen:
@@ -284,7 +284,7 @@ def retry_failed(
 def retry_failed_price(member: Membership, batch: Batch) -> Quote | Refusal | None:
     """None where nothing of it is to be tried again."""
     tasks = _failed_of(member, batch)
-    return routing.quote(_order_of_all(tasks)) if tasks else None
+    return kinds.quote(member, _order_of_all(tasks)) if tasks else None
 
 
 def _failed_of(member: Membership, batch: Batch) -> list[Task]:
@@ -319,13 +319,11 @@ def _more_of(task: Task) -> Order:
 
 def again_price(member: Membership, task: Task) -> Quote | Refusal:
     """What one more of this would cost now."""
-    order = order_of(task)
-    return kinds.refusal(member, order) or routing.quote(order)
+    return kinds.quote(member, order_of(task))
 
 
 def more_price(member: Membership, task: Task) -> Quote | Refusal:
-    order = _more_of(task)
-    return kinds.refusal(member, order) or routing.quote(order)
+    return kinds.quote(member, _more_of(task))
 
 
 def order_of(task: Task, *, parent: int | None = None) -> Order:

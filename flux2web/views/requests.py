@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from .. import access, actors, drafts, kinds, queries, requests, routing
+from .. import access, actors, drafts, kinds, queries, requests
 from ..cards import shortened
 from ..forms import ComposeForm
 from ..forms_usage import AskForm, DecisionForm
@@ -220,7 +220,7 @@ def _ask_with_draft(
     request: HttpRequest, member: Membership, form: AskForm, compose: ComposeForm
 ) -> CreditRequest | Refusal:
     order = compose.order()
-    quoted = kinds.refusal(member, order) or routing.quote(order)
+    quoted = kinds.quote(member, order)
     if isinstance(quoted, Refusal) and form.cleaned_data["sends_itself"]:
         return quoted
     price = quoted.total if isinstance(quoted, Quote) else None

@@ -1,4 +1,4 @@
-"""Ways back: to where a button was, and to the page that somebody was signed out of."""
+"""Ways back to the page that a press was on, also for whoever has to sign in first."""
 
 from __future__ import annotations
 
